@@ -1,0 +1,23 @@
+"""Ready-made schemas for common kinds of samples; extend them with your own types."""
+
+from .media import (
+    audio_text,
+    conversation,
+    image_text,
+    image_text_audio,
+    media,
+    table,
+    video_text,
+    with_knowledge,
+)
+
+__all__ = [
+    "audio_text",
+    "conversation",
+    "image_text",
+    "image_text_audio",
+    "media",
+    "table",
+    "video_text",
+    "with_knowledge",
+]

@@ -1,0 +1,361 @@
+"""Edge rules: who is connected to whom.
+
+A rule is a function of two node sets, ``rule(src, dst)``, called once per batch on padded fields. It
+returns a boolean mask ``[B, N_src, N_dst]`` and optionally a dict of edge features
+``[B, N_src, N_dst, width]``. What it says about padding is ignored, so a rule need not know which
+places are real; one that ranks (nearest, similar) reads ``src.valid``.
+
+Structured rules (:data:`all_pairs`, :func:`window`, :data:`following`) are never evaluated as a mask:
+they know their sparse form, so that 5,000 frames do not cost 25 million pairs.
+
+Fields the geometric rules read: ``box`` ``[N, 4]`` as x1, y1, x2, y2 (any unit, y down), ``pos``
+``[N, 2 or 3]``, ``time`` ``[N, 2]`` as start, end in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import HetgraphError
+
+
+class NodeSet(Mapping[str, Tensor]):
+    """The nodes of one type in a batch, as a rule sees them: field name -> ``[B, N, width]``.
+
+    Args:
+        fields: name -> function that gives the padded tensor; called on first use.
+        valid: bool ``[B, N]``, which places hold a node.
+    """
+
+    def __init__(self, fields: Mapping[str, Callable[[], Tensor]], valid: Tensor, name: str = "") -> None:
+        self._make = dict(fields)
+        self._made: dict[str, Tensor] = {}
+        self.valid = valid
+        self.name = name
+
+    def __getitem__(self, key: str) -> Tensor:
+        if key not in self._make:
+            raise HetgraphError(f"node type {self.name!r} has no field {key!r}; it has {sorted(self._make)}")
+        if key not in self._made:
+            self._made[key] = self._make[key]()
+        return self._made[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._make)
+
+    def __len__(self) -> int:
+        return len(self._make)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Base of the built-in rules: frozen values with a JSON form."""
+
+    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
+        raise NotImplementedError
+
+    def spec(self) -> dict[str, Any]:
+        return {"rule": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Structure(Rule):
+    """A rule that depends on nothing but the places of the nodes in their sample.
+
+    ``connects(i, j)`` says whether source place ``i`` goes to destination place ``j`` (broadcasting).
+    """
+
+    def connects(self, i: Tensor, j: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
+        i = torch.arange(src.valid.shape[-1], device=src.valid.device)[:, None]
+        j = torch.arange(dst.valid.shape[-1], device=dst.valid.device)[None, :]
+        return self.connects(i, j).expand(*src.valid.shape[:-1], -1, -1)
+
+
+@dataclass(frozen=True)
+class AllPairs(Structure):
+    """Every source node to every destination node (a node of the same type to itself too)."""
+
+    def connects(self, i: Tensor, j: Tensor) -> Tensor:
+        return torch.ones(torch.broadcast_shapes(i.shape, j.shape), dtype=torch.bool, device=i.device)
+
+
+@dataclass(frozen=True)
+class Window(Structure):
+    """Destination ``j`` hears the sources ``j - before ... j + after``, itself only if ``loops``."""
+
+    before: int
+    after: int
+    loops: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("before", "after"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise HetgraphError(f"window: {name} must be an integer, got {value!r}")
+        if self.before + self.after < 0:
+            raise HetgraphError(f"window: before={self.before} and after={self.after} leave no node in reach")
+
+    def connects(self, i: Tensor, j: Tensor) -> Tensor:
+        step = i - j
+        inside = (step >= -self.before) & (step <= self.after)
+        return inside if self.loops else inside & (step != 0)
+
+    @property
+    def steps(self) -> list[int]:
+        """The values of ``i - j`` that are connected."""
+        return [s for s in range(-self.before, self.after + 1) if self.loops or s != 0]
+
+
+@dataclass(frozen=True)
+class Given(Rule):
+    """The sample brings the edges: ``Sample(edges={(src, relation, dst): index})``."""
+
+    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
+        raise HetgraphError("given edges come with the sample; this rule is never evaluated")
+
+
+def _rows(nodes: NodeSet, field: str) -> Tensor:
+    """A field as ``[B, N, width]``; one number per node (width 0) becomes width 1."""
+    value = nodes[field].float()
+    return value[..., None] if value.dim() == nodes.valid.dim() else value
+
+
+def _centre(nodes: NodeSet, field: str) -> Tensor:
+    """Centres ``[B, N, 2 or 3]`` of a box, an interval (``[.., 1]``) or a point field."""
+    value = _rows(nodes, field)
+    if field == "time":
+        return value.mean(-1, keepdim=True)
+    if value.shape[-1] == 4:
+        return (value[..., :2] + value[..., 2:]) / 2
+    return value
+
+
+@dataclass(frozen=True)
+class Nearest(Rule):
+    """Every destination hears its ``k`` nearest sources by Euclidean distance; ties are all kept.
+
+    A node is not its own neighbour. Ties are kept because dropping some would make the result depend on
+    the order of the nodes.
+    """
+
+    k: int
+    field: str = "pos"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+            raise HetgraphError(f"nearest: k must be a positive integer, got {self.k!r}")
+
+    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
+        a, b = _centre(src, self.field), _centre(dst, self.field)
+        distance = (a[..., :, None, :] - b[..., None, :, :]).square().sum(-1)
+        return _keep_k(distance, self.k, src, dst)
+
+
+@dataclass(frozen=True)
+class Similar(Rule):
+    """Every destination hears its ``k`` most similar sources by cosine of a field (``x`` by default).
+
+    Args:
+        k: how many; ties are all kept.
+        threshold: sources below this cosine are never connected.
+    """
+
+    k: int
+    threshold: float = -1.0
+    field: str = "x"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+            raise HetgraphError(f"similar: k must be a positive integer, got {self.k!r}")
+        try:
+            object.__setattr__(self, "threshold", float(self.threshold))
+        except (TypeError, ValueError) as error:
+            raise HetgraphError(f"similar: threshold must be a number, got {self.threshold!r}") from error
+        if self.threshold != self.threshold:
+            raise HetgraphError("similar: threshold must be a number, got nan")
+
+    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
+        a = torch.nn.functional.normalize(_rows(src, self.field), dim=-1)
+        b = torch.nn.functional.normalize(_rows(dst, self.field), dim=-1)
+        # rounding leaves cosines just outside -1 .. 1, which a threshold of -1 must not cut off
+        cosine = (a @ b.transpose(-1, -2)).clamp(-1.0, 1.0)
+        return _keep_k(1 - cosine, self.k, src, dst) & (cosine >= self.threshold)
+
+
+def _keep_k(distance: Tensor, k: int, src: NodeSet, dst: NodeSet) -> Tensor:
+    """Mask ``[B, N_src, N_dst]`` of the ``k`` smallest per destination, padding and self left out."""
+    blocked = ~src.valid[..., :, None] | distance.isnan()
+    if src is dst:
+        blocked = blocked | torch.eye(distance.shape[-1], dtype=torch.bool, device=distance.device)
+    distance = distance.masked_fill(blocked, torch.inf)
+    if distance.shape[-2] == 0:
+        return ~blocked
+    kth = distance.kthvalue(min(k, distance.shape[-2]), dim=-2, keepdim=True).values
+    return (distance <= kth) & ~blocked
+
+
+@dataclass(frozen=True)
+class Direction(Rule):
+    """The source lies mainly to one side of the destination: centres, y pointing down.
+
+    ``left_of`` connects where the source's centre is to the left and the horizontal distance is at
+    least the vertical one; the other three likewise.
+    """
+
+    side: str
+    field: str = "box"
+
+    def __post_init__(self) -> None:
+        if self.side not in ("left", "right", "above", "below"):
+            raise HetgraphError(f"direction: side must be left, right, above or below, got {self.side!r}")
+
+    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
+        step = _centre(dst, self.field)[..., None, :, :2] - _centre(src, self.field)[..., :, None, :2]
+        if step.shape[-1] != 2:
+            raise HetgraphError(f"node type {src.name!r}: field {self.field!r} has one number, a direction takes two")
+        dx, dy = step.unbind(-1)
+        if self.side == "left":
+            return (dx > 0) & (dx >= dy.abs())
+        if self.side == "right":
+            return (dx < 0) & (-dx >= dy.abs())
+        if self.side == "above":
+            return (dy > 0) & (dy >= dx.abs())
+        return (dy < 0) & (-dy >= dx.abs())
+
+
+def _spans(nodes: NodeSet, field: str) -> tuple[Tensor, Tensor]:
+    """Lower and upper corners ``[B, N, d]`` of boxes (width 4) or intervals (width 2)."""
+    value = _rows(nodes, field)
+    if value.shape[-1] not in (2, 4):
+        raise HetgraphError(
+            f"node type {nodes.name!r}: field {field!r} must be an interval (2 numbers) or a box (4), "
+            f"got {value.shape[-1]}"
+        )
+    half = value.shape[-1] // 2
+    return value[..., :half], value[..., half:]
+
+
+@dataclass(frozen=True)
+class Inside(Rule):
+    """The source's box (or interval) lies within the destination's; equal ones count, itself does not."""
+
+    field: str = "box"
+
+    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
+        (a1, a2), (b1, b2) = _spans(src, self.field), _spans(dst, self.field)
+        inside = (a1[..., :, None, :] >= b1[..., None, :, :]) & (a2[..., :, None, :] <= b2[..., None, :, :])
+        return _not_self(inside.all(-1), src, dst)
+
+
+@dataclass(frozen=True)
+class Overlapping(Rule):
+    """The two boxes (or intervals) share an area (a duration) greater than zero; itself does not count."""
+
+    field: str = "box"
+
+    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
+        (a1, a2), (b1, b2) = _spans(src, self.field), _spans(dst, self.field)
+        low = torch.maximum(a1[..., :, None, :], b1[..., None, :, :])
+        high = torch.minimum(a2[..., :, None, :], b2[..., None, :, :])
+        return _not_self((high > low).all(-1), src, dst)
+
+
+@dataclass(frozen=True)
+class Same(Rule):
+    """The two nodes carry the same value of a field (a group number, a speaker); itself does not count."""
+
+    field: str = "group"
+
+    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
+        a, b = src[self.field], dst[self.field]
+        equal = a.unsqueeze(-2 if a.dim() > 2 else -1) == b.unsqueeze(-3 if b.dim() > 2 else -2)
+        return _not_self(equal.all(-1) if a.dim() > 2 else equal, src, dst)
+
+
+def _not_self(mask: Tensor, src: NodeSet, dst: NodeSet) -> Tensor:
+    if src is dst:
+        mask = mask & ~torch.eye(mask.shape[-1], dtype=torch.bool, device=mask.device)
+    return mask
+
+
+all_pairs = AllPairs()
+following = Window(before=1, after=-1)
+given = Given()
+left_of = Direction("left")
+right_of = Direction("right")
+above = Direction("above")
+below = Direction("below")
+inside = Inside()
+overlapping = Overlapping()
+
+
+def window(size: int | None = None, *, before: int = 0, after: int = 0, loops: bool = True) -> Window:
+    """Neighbours in the order of the sample: ``size`` on both sides, or ``before`` and ``after``."""
+    if size is not None:
+        if before or after:
+            raise HetgraphError("window: give size, or before and after, not both")
+        return Window(size, size, loops)
+    return Window(before, after, loops)
+
+
+def nearest(k: int, field: str = "pos") -> Nearest:
+    """The ``k`` nearest sources of every destination; see :class:`Nearest`."""
+    return Nearest(k, field)
+
+
+def similar(k: int, threshold: float = -1.0, field: str = "x") -> Similar:
+    """The ``k`` most similar sources of every destination; see :class:`Similar`."""
+    return Similar(k, threshold, field)
+
+
+def same(field: str = "group") -> Same:
+    """Nodes that carry the same value of ``field``; see :class:`Same`."""
+    return Same(field)
+
+
+_BUILT_IN: dict[str, type[Rule]] = {
+    cls.__name__: cls for cls in (AllPairs, Window, Given, Nearest, Similar, Direction, Inside, Overlapping, Same)
+}
+
+
+def spec_of(rule: Callable[..., Any]) -> dict[str, Any]:
+    """JSON form of a rule: the whole of a built-in one, the name of any other."""
+    if type(rule) in _BUILT_IN.values():
+        return rule.spec()  # type: ignore[attr-defined]
+    return {"user": getattr(rule, "__qualname__", type(rule).__qualname__)}
+
+
+def from_spec(
+    spec: Mapping[str, Any], user: Callable[..., Any] | None, key: tuple[str, str, str]
+) -> Callable[..., Any]:
+    """The rule of a JSON form; a user-made one must be passed in again under the same name.
+
+    Raises:
+        HetgraphError: the user-made rule is missing or has another name, or a rule is passed where a
+            built-in one was saved, or the built-in rule is unknown.
+    """
+    if "user" in spec:
+        if user is None:
+            raise HetgraphError(f"edge type {key}: its rule {spec['user']!r} is user-made; pass rules={{{key}: ...}}")
+        name = spec_of(user).get("user")
+        if name != spec["user"]:
+            raise HetgraphError(f"edge type {key}: saved with rule {spec['user']!r}, got {name or spec_of(user)!r}")
+        return user
+    if user is not None and spec_of(user) != dict(spec):
+        raise HetgraphError(f"edge type {key}: saved with built-in rule {dict(spec)}, got {spec_of(user)}")
+    arguments = dict(spec)
+    name = arguments.pop("rule", None)
+    if name not in _BUILT_IN:
+        raise HetgraphError(f"edge type {key}: unknown built-in rule {name!r}; known: {sorted(_BUILT_IN)}")
+    try:
+        return _BUILT_IN[name](**arguments)
+    except TypeError as error:
+        raise HetgraphError(f"edge type {key}: rule {name!r} does not take {arguments}") from error
