@@ -1,0 +1,48 @@
+"""Encoders: raw pictures, texts and sounds in, the nodes of a :class:`hetgraph.Sample` out.
+
+    encoder = default_image_encoder()
+    [region] = encoder(["photo.jpg"])              # {"x": [N, encoder.dim], "box": [N, 4]}
+    sample = Sample(region=region)
+    schema = Schema([encoder.node_type("region")])
+
+A user-made encoder is a subclass of :class:`Encoder`. Nothing here is downloaded unless asked for, and the heavy
+libraries (transformers, librosa, Pillow) are imported when first needed.
+"""
+
+from .audio import AudioFeatures, FrameEncoder
+from .audio_pitch import Pitch
+from .audio_spectrum import LogMel, Mfcc
+from .base import Encoder, Nodes
+from .cache import Cached
+from .configs import encoder_from_config
+from .defaults import default_audio_encoder, default_image_encoder, default_text_encoder
+from .image import ImageEncoder, ImagePatches
+from .image_networks import EfficientNetLite0, ImageGrid
+from .media import Item
+from .text import HashWords, TextEncoder, words
+from .text_networks import MiniLM, TextTransformer
+
+__all__ = [
+    "AudioFeatures",
+    "Cached",
+    "EfficientNetLite0",
+    "Encoder",
+    "FrameEncoder",
+    "HashWords",
+    "ImageEncoder",
+    "ImageGrid",
+    "ImagePatches",
+    "Item",
+    "LogMel",
+    "Mfcc",
+    "MiniLM",
+    "Nodes",
+    "Pitch",
+    "TextEncoder",
+    "TextTransformer",
+    "default_audio_encoder",
+    "default_image_encoder",
+    "default_text_encoder",
+    "encoder_from_config",
+    "words",
+]

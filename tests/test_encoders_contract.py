@@ -1,0 +1,283 @@
+"""What every encoder promises, whatever it reads."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from test_encoders_networks import needs_efficientnet, needs_minilm, save_bert, save_vision
+
+from hetgraph import encoders
+from hetgraph.encoders import (
+    AudioFeatures,
+    Cached,
+    EfficientNetLite0,
+    Encoder,
+    HashWords,
+    ImageGrid,
+    ImagePatches,
+    LogMel,
+    Mfcc,
+    MiniLM,
+    Pitch,
+    TextTransformer,
+    default_audio_encoder,
+    default_image_encoder,
+    default_text_encoder,
+    encoder_from_config,
+)
+from hetgraph.encoders.configs import BUILT_IN
+from hetgraph.errors import HetgraphError, MediaError
+
+RNG = np.random.default_rng(0)
+PICTURES = [RNG.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((20, 30), (64, 64), (7, 90))]
+SOUNDS = [(0.1 * RNG.standard_normal(n)).astype(np.float32) for n in (300, 4000, 9000)]
+TEXTS = ["the cat", "a", "dogs and a fox!"]
+
+MAKERS = {
+    "ImagePatches": lambda folder: ImagePatches((2, 3), 4),
+    "ImageGrid": lambda folder: ImageGrid(save_vision(folder / "vit", "vit"), batch_size=2),
+    "EfficientNetLite0": lambda folder: EfficientNetLite0(pool=2, batch_size=2),
+    "HashWords": lambda folder: HashWords(20),
+    "TextTransformer": lambda folder: TextTransformer(save_bert(folder / "bert"), max_tokens=32, batch_size=2),
+    "MiniLM": lambda folder: MiniLM(max_tokens=16, batch_size=2),
+    "LogMel": lambda folder: LogMel(bands=10, stack=3),
+    "Mfcc": lambda folder: Mfcc(n=5),
+    "Pitch": lambda folder: Pitch(max_seconds=0.5),
+    "AudioFeatures": lambda folder: AudioFeatures([LogMel(stack=2), Pitch(stack=2)]),
+}
+MARKS = {"EfficientNetLite0": [needs_efficientnet], "MiniLM": [needs_minilm]}
+
+
+def items_of(encoder):
+    return PICTURES if "box" in encoder.fields else TEXTS if "span" in encoder.fields else SOUNDS
+
+
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS.get(name, ())) for name in MAKERS])
+def encoder(request, tmp_path_factory):
+    return MAKERS[request.param](tmp_path_factory.mktemp("models"))
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
+
+
+def test_every_encoder_has_a_contract_test():
+    assert set(MAKERS) == {cls.__name__ for cls in BUILT_IN}
+
+
+def test_nodes_have_the_announced_widths(encoder):
+    items = items_of(encoder)
+    encoded = encoder(items)
+    assert len(encoded) == len(items)
+    for nodes in encoded:
+        assert {name: tensor.shape[1] for name, tensor in nodes.items()} == {"x": encoder.dim, **encoder.fields}
+        assert len({len(tensor) for tensor in nodes.values()}) == 1
+        assert all(tensor.dtype == torch.float32 and torch.isfinite(tensor).all() for tensor in nodes.values())
+
+
+def test_a_batch_equals_its_items_one_by_one_in_any_order(encoder):
+    items = items_of(encoder)
+    for item, nodes in zip(reversed(items), encoder(items[::-1]), strict=True):
+        assert_same(nodes, encoder([item])[0])
+
+
+def test_a_config_by_way_of_json_rebuilds_an_equal_encoder(encoder):
+    again = encoder_from_config(json.loads(json.dumps(encoder.config())))
+    assert type(again) is type(encoder)
+    assert again.config() == encoder.config()
+    assert again.fingerprint == encoder.fingerprint
+    assert (again.dim, again.fields) == (encoder.dim, encoder.fields)
+    for one, other in zip(encoder(items_of(encoder)), again(items_of(encoder)), strict=True):
+        assert_same(one, other)
+
+
+def test_features_can_be_trained_on(encoder):
+    weight = torch.ones(encoder.dim, 1, requires_grad=True)
+    (encoder(items_of(encoder)[:1])[0]["x"] @ weight).sum().backward()
+    assert weight.grad is not None
+
+
+def test_a_schema_takes_the_fields_as_optional(encoder):
+    node = encoder.node_type("thing")
+    assert (node.name, node.dim, dict(node.fields), dict(node.optional)) == ("thing", encoder.dim, {}, encoder.fields)
+
+
+def test_no_items_give_no_nodes(encoder):
+    assert encoder([]) == []
+
+
+def test_a_single_item_in_place_of_a_list_is_refused(encoder):
+    for single in ("name", b"bytes", PICTURES[0], torch.zeros(4), {"a": 1}, 3):
+        with pytest.raises(HetgraphError, match="takes a list of items"):
+            encoder(single)
+
+
+@pytest.mark.parametrize("thing", [None, 3, object(), {"a": 1}, np.array(["a", "b"]), np.array(1.0), (1, 2, 3)])
+def test_what_is_no_item_at_all_is_refused_by_number(encoder, thing):
+    with pytest.raises(MediaError, match=r"^item 1: expected"):
+        encoder([items_of(encoder)[0], thing])
+
+
+def test_names_given_by_the_caller_appear_in_errors(encoder, tmp_path):
+    with pytest.raises(MediaError, match=r"^sample 'b': '.*gone': no such file"):
+        encoder([items_of(encoder)[0], tmp_path / "gone"], names=["sample 'a'", "sample 'b'"])
+    with pytest.raises(HetgraphError, match="1 items but 2 names"):
+        encoder(items_of(encoder)[:1], names=["a", "b"])
+
+
+@pytest.mark.parametrize("library", ["torch", "dlpack", "__array__"])
+def test_arrays_of_any_library_are_taken(library):
+    class Foreign:
+        def __init__(self, array):
+            self._array = array
+            self._torch = torch.from_numpy(array)
+
+    class WithDlpack(Foreign):
+        def __dlpack__(self, **options):
+            return self._torch.__dlpack__()
+
+        def __dlpack_device__(self):
+            return self._torch.__dlpack_device__()
+
+    class WithArray(Foreign):
+        def __array__(self, dtype=None, copy=None):
+            return self._array
+
+    wrap = {"torch": torch.from_numpy, "dlpack": WithDlpack, "__array__": WithArray}[library]
+    for made, items in ((ImagePatches(2, 4), PICTURES), (LogMel(), SOUNDS)):
+        for one, other in zip(made(items), made([wrap(item) for item in items]), strict=True):
+            assert_same(one, other)
+
+
+def test_a_user_made_encoder_needs_three_things_only():
+    class Length(Encoder):
+        dim, fields = 1, {}
+
+        def encode(self, items):
+            return [{"x": torch.tensor([[float(len(item.value))]])} for item in items]
+
+        def settings(self):
+            return {}
+
+    assert Length()([[1, 2, 3]])[0]["x"].item() == 3.0
+    assert isinstance(encoder_from_config(Length().config(), known={"Length": Length}), Length)
+
+
+@pytest.mark.parametrize(
+    "returned", [[], [{"y": torch.zeros(1, 2)}], [{"x": torch.zeros(1, 3)}], [{"x": torch.zeros(0, 2)}]]
+)
+def test_a_user_made_encoder_that_breaks_its_promise_is_told(returned):
+    class Broken(HashWords):
+        def __init__(self):
+            super().__init__(2)
+            self.fields = {}
+
+        def encode(self, items):
+            return returned
+
+    with pytest.raises(HetgraphError, match="Broken"):
+        Broken()(["a"])
+
+
+def test_features_that_are_not_finite_are_refused_with_the_item():
+    class Broken(HashWords):
+        def encode(self, items):
+            return [{**nodes, "x": nodes["x"] / 0} for nodes in super().encode(items)]
+
+    with pytest.raises(MediaError, match="item 0: Broken gave features that are not finite"):
+        Broken()(["a"])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        [],
+        {},
+        {"encoder": 3},
+        {"encoder": "os.system"},
+        {"encoder": "HashWords", "width": 3},
+        {"encoder": "HashWords", "dim": "64"},
+        {"encoder": "HashWords", "dim": -1},
+        {"encoder": "HashWords", "dim": True},
+        {"encoder": "ImagePatches", "grid": "7x7"},
+        {"encoder": "ImagePatches", "grid": [7]},
+        {"encoder": "ImagePatches", "grid": None},
+        {"encoder": "ImageGrid"},
+        {"encoder": "ImageGrid", "model": None},
+        {"encoder": "TextTransformer", "model": 3},
+        {"encoder": "TextTransformer", "model": ""},
+        {"encoder": "TextTransformer", "model": "a/b", "revision": 3},
+        {"encoder": "LogMel", "hop": float("nan")},
+        {"encoder": "LogMel", "window": 0.0},
+        {"encoder": "LogMel", "bands": 900},
+        {"encoder": "LogMel", "low": 9000.0},
+        {"encoder": "LogMel", "rate": 1000, "hop": 1e-6},
+        {"encoder": "Mfcc", "n": 41},
+        {"encoder": "Pitch", "span": 0.02},
+        {"encoder": "AudioFeatures", "parts": []},
+        {"encoder": "AudioFeatures", "parts": 3},
+        {"encoder": "AudioFeatures", "parts": [{"encoder": "HashWords"}]},
+        {"encoder": "AudioFeatures", "parts": [{"encoder": "LogMel"}, {"encoder": "Pitch", "hop": 0.02}]},
+    ],
+)
+def test_a_damaged_config_is_refused_clearly(config):
+    with pytest.raises(HetgraphError) as caught:
+        encoder_from_config(config)
+    assert type(caught.value) is HetgraphError
+
+
+def test_other_settings_have_another_fingerprint():
+    made = [LogMel(), LogMel(bands=41), LogMel(stack=2), Mfcc(), Pitch(), HashWords(), HashWords(65), ImagePatches()]
+    assert len({encoder.fingerprint for encoder in made}) == len(made)
+
+
+def test_a_new_edition_of_a_part_changes_the_fingerprint_of_the_whole(monkeypatch):
+    before = AudioFeatures([LogMel()]).fingerprint
+    monkeypatch.setattr(LogMel, "edition", 2)
+    assert AudioFeatures([LogMel()]).fingerprint != before
+
+
+def test_defaults_say_which_encoder_they_chose(caplog, monkeypatch):
+    monkeypatch.setattr("hetgraph.encoders.defaults.is_installed", lambda *packages: False)
+    with caplog.at_level("INFO"):
+        chosen = [default_image_encoder(), default_text_encoder(), default_audio_encoder()]
+    assert [type(encoder).__name__ for encoder in chosen] == ["ImagePatches", "HashWords", "LogMel"]
+    assert [record.getMessage().split(" encoder: ")[0] for record in caplog.records] == ["image", "text", "audio"]
+
+
+@needs_efficientnet
+@needs_minilm
+def test_defaults_are_pretrained_where_installed():
+    assert default_image_encoder().dim == 1280
+    assert default_text_encoder().dim == 384
+
+
+def test_importing_the_encoders_loads_no_heavy_library():
+    heavy = "'transformers', 'librosa', 'soundfile'"
+    code = f"import sys, hetgraph.encoders; print([m for m in ({heavy}) if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_everything_that_is_exported_exists():
+    assert all(hasattr(encoders, name) for name in encoders.__all__)
+
+
+def test_a_cached_encoder_looks_like_the_encoder_inside(encoder, tmp_path):
+    cached = Cached(encoder, tmp_path)
+    assert (cached.dim, cached.fields, cached.config(), cached.fingerprint) == (
+        encoder.dim,
+        encoder.fields,
+        encoder.config(),
+        encoder.fingerprint,
+    )
+    for _ in range(2):
+        for one, other in zip(cached(items_of(encoder)), encoder(items_of(encoder)), strict=True):
+            assert_same(one, other)
+    assert (cached.hits, cached.misses) == (3, 3)
