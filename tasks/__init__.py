@@ -1,0 +1,1 @@
+"""Tasks: data sets, heads and metrics for what a fused representation is used for."""
