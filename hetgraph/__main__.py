@@ -1,0 +1,5 @@
+"""``python -m hetgraph``."""
+
+from .cli import main
+
+main()

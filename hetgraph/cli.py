@@ -1,0 +1,333 @@
+"""The command line: ``hetgraph demo | fit | evaluate | embed | doctor``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .errors import HetgraphError
+
+app = typer.Typer(
+    help="Multimodal fusion through heterogeneous graphs: images, texts, sounds and knowledge in one representation.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+# no emoji: a column called audio:x and a colon are no cross mark
+console = Console(highlight=False, emoji=False)
+
+ManifestPath = Annotated[Path, typer.Argument(help="A .jsonl or .csv file with a line for each sample.")]
+Target = Annotated[str, typer.Option(help="The column to predict.")]
+Knowledge = Annotated[
+    Path | None, typer.Option(help="A knowledge graph (.nt, .nt.gz, .ttl, .nq); its entities become nodes.")
+]
+Cache = Annotated[
+    Path | None, typer.Option(help="Folder that keeps encoded media. Default: .hetgraph beside the manifest.")
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode everything anew and keep nothing.")]
+Model = Annotated[Path, typer.Option(help="A folder that `hetgraph fit` wrote.")]
+
+
+class Task(StrEnum):
+    auto = "auto"
+    classification = "classification"
+    multilabel = "multilabel"
+    regression = "regression"
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where the model and the picture go.")] = Path("outputs/demo"),
+    train: Annotated[int | None, typer.Option(min=1, help="How many scenes to train on.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the scenes, the weights and the training.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Of the processor; on graphs this small one is fastest.")] = 1,
+) -> None:
+    """Train on generated scenes that need picture, sound, words and knowledge; take each away; draw a graph."""
+    import torch
+
+    from .tasks import demo as scenes
+
+    torch.set_num_threads(threads)
+    console.print("Scenes: a picture of coloured shapes, the sound of one of them, a question, a knowledge graph.")
+    console.print("The words to be looked up in the graph are other ones in the test than in training.\n")
+    result = scenes.run(output, train=train or scenes.TRAIN, seed=seed)
+    table = Table(
+        title="Accuracy on test questions, by what they need",
+        caption="in brackets: the best guess that is left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    table.add_column("", no_wrap=True)
+    kinds = list(next(iter(result.rows.values())).accuracy)
+    for kind in kinds:
+        table.add_column(kind.replace("knowledge", "known").replace("+", "\n"), justify="right", no_wrap=True)
+    table.add_column("all", justify="right")
+    for name, row in result.rows.items():
+        cells = [_cell(scenes.chance(kind, row.removed), row.accuracy[kind]) for kind in kinds]
+        table.add_row(name.replace(" ", "\n"), *cells, f"{row.overall:.2f}")
+    console.print(table)
+    console.print(
+        f"\nmodel     {output}\npicture   {result.drawing}   one sample's graph, edges by attention weight",
+        markup=False,
+    )
+    for line in scenes.within_chance(result.rows):
+        console.print(f"not as expected: {line}")
+
+
+def _cell(level: float, accuracy: float) -> str:
+    return f"{accuracy:.2f}" if level == 1.0 else f"{accuracy:.2f}\n({level:.2f})"
+
+
+@app.command()
+def fit(
+    manifest: ManifestPath,
+    output: Annotated[Path, typer.Option(help="Folder for the model. An interrupted run goes on from there.")],
+    target: Target = "label",
+    use: Annotated[list[str] | None, typer.Option(help="A media column to use; repeat. Default: all.")] = None,
+    task: Annotated[Task, typer.Option(help="auto: decided by the labels.")] = Task.auto,
+    knowledge: Knowledge = None,
+    epochs: Annotated[int, typer.Option(min=1, help="At most so many; stops early on the validation split.")] = 40,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    lr: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 1e-3,
+    width: Annotated[int, typer.Option(min=1, help="Width of Z.")] = 128,
+    layers: Annotated[int, typer.Option(min=0, help="Message passing layers.")] = 2,
+    heads: Annotated[int, typer.Option(min=1, help="Attention heads.")] = 4,
+    dropout: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.3,
+    modality_dropout: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Probability of leaving a node type out while training.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option()] = 0,
+    cache: Cache = None,
+    no_cache: NoCache = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores here.")] = None,
+) -> None:
+    """Train on your own files.
+
+    The manifest has the columns id, image, audio, text, entities, label and split (train, valid, test); all but
+    the label may be missing, and any sample may lack any medium. Paths are relative to the manifest.
+    """
+    from .manifest import read_manifest
+    from .training import TrainingSettings
+    from .workflow import ModelSettings, fit_manifest
+
+    rows = read_manifest(manifest, target=target)
+    if all(row.label is None for row in rows.rows):
+        raise HetgraphError(f"{manifest}: no sample has a value in the column {target!r}; --target names another")
+    _about(rows)
+    with _bars() as encoding:
+        done = fit_manifest(
+            rows,
+            output,
+            task=task.value,
+            columns=use,
+            graph=_graph(knowledge),
+            cache=_cache_folder(manifest, cache, no_cache),
+            model_settings=ModelSettings(width, layers, heads, dropout),
+            training=TrainingSettings(
+                epochs=epochs, batch_size=batch_size, lr=lr, modality_dropout=modality_dropout, patience=8, seed=seed
+            ),
+            encoding=encoding,
+            progress=True,
+        )
+    for note in done.notes:
+        console.print(note, markup=False)
+    best = done.history.best_epoch
+    kept = "" if best is None else f", epoch {best + 1} kept"
+    console.print(f"{len(done.history.loss)} epochs{kept}, {sum(done.history.seconds):.0f} s of training")
+    _print_scores(done.scores)
+    console.print(f"model in {output}", markup=False)
+    if json_file:
+        _write_json(json_file, done.scores)
+
+
+@app.command()
+def evaluate(
+    manifest: ManifestPath,
+    model: Model,
+    split: Annotated[str, typer.Option(help="train, valid, test or all.")] = "test",
+    target: Target = "label",
+    knowledge: Knowledge = None,
+    cache: Cache = None,
+    no_cache: NoCache = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores here.")] = None,
+) -> None:
+    """Score a model on a split of a manifest."""
+    from .manifest import read_manifest
+    from .workflow import evaluate_manifest, load_model, with_splits
+
+    rows = with_splits(read_manifest(manifest, target=target), model)
+    loaded, pipeline = load_model(model, graph=_graph(knowledge), cache=_cache_folder(manifest, cache, no_cache))
+    with _bars() as encoding:
+        scores = evaluate_manifest(rows, loaded, pipeline, split, encoding)
+    _print_scores({split: scores})
+    if json_file:
+        _write_json(json_file, scores)
+
+
+@app.command()
+def embed(
+    manifest: ManifestPath,
+    model: Model,
+    output: Annotated[Path, typer.Option(help="A .safetensors or .parquet file.")],
+    split: Annotated[str, typer.Option(help="train, valid, test or all.")] = "all",
+    knowledge: Knowledge = None,
+    cache: Cache = None,
+    no_cache: NoCache = False,
+) -> None:
+    """Write the joint representation Z of every sample, and the states of its nodes.
+
+    Safetensors: `z` [B, width]; for every node type `nodes/TYPE` [N, width] and `sample/TYPE` [N]; the ids are in
+    the header. Parquet: a row per sample with `id`, `z` and a list of node states per node type.
+    """
+    from .embeddings import write_embeddings
+    from .manifest import read_manifest
+    from .workflow import embed_samples, encode_rows, load_model, rows_for, with_splits
+
+    rows = with_splits(read_manifest(manifest), model)
+    loaded, pipeline = load_model(model, graph=_graph(knowledge), cache=_cache_folder(manifest, cache, no_cache))
+    chosen = rows_for(rows, pipeline, split)
+    with _bars() as encoding:
+        samples = encode_rows(pipeline, chosen, None, encoding, split)
+    z, nodes, owner = embed_samples(loaded, samples)
+    write_embeddings(output, [row.id for row in chosen], z, nodes, owner)
+    console.print(
+        f"{len(chosen)} samples, Z {list(z.shape)}, {sum(map(len, nodes.values()))} nodes in {output}", markup=False
+    )
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, devices, broken or missing packages, each with the command that mends it."""
+    from . import __version__
+    from .doctor import examine
+
+    table = Table(title=f"hetgraph {__version__}")
+    for name in ("what", "state", "detail"):
+        table.add_column(name, overflow="fold")
+    found = examine()
+    for finding in found:
+        colour = {"ok": "green", "missing": "yellow", "broken": "red"}[finding.status]
+        table.add_row(finding.name, f"[{colour}]{finding.status}[/]", finding.detail)
+    console.print(table)
+    for finding in found:
+        if finding.mend:
+            console.print(f"{finding.name}: {finding.mend}", markup=False, soft_wrap=True)
+    if any(
+        finding.status == "broken" or (finding.status == "missing" and not finding.name.startswith("extra"))
+        for finding in found
+    ):
+        raise typer.Exit(1)
+
+
+def _about(rows: Any) -> None:
+    from collections import Counter
+
+    splits = Counter(row.split or "no split" for row in rows.rows)
+    console.print(
+        f"{rows.path}: {len(rows.rows)} samples ("
+        + ", ".join(f"{count} {name}" for name, count in splits.items())
+        + f"); media: {', '.join(rows.columns)}",
+        markup=False,
+    )
+    if rows.ignored:
+        console.print(f"columns left alone: {', '.join(rows.ignored)}", markup=False)
+
+
+def _graph(path: Path | None) -> Any:
+    if path is None:
+        return None
+    from .kg import read_triples
+
+    return read_triples(path)
+
+
+def _cache_folder(manifest: Path, cache: Path | None, off: bool) -> Path | None:
+    return None if off else cache or manifest.parent / ".hetgraph" / "cache"
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int], Callable[[int], object]]]:
+    """Progress bars for encoding; they are gone before the training's own bar appears."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bars: list[Progress] = []
+
+    def start(title: str, total: int) -> Callable[[int], object]:
+        bar = Progress(
+            TextColumn("[bold]encoding {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        bars.append(bar)
+        if total:
+            bar.start()
+        task = bar.add_task(title, total=total)
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.update(task, completed=done)
+            if done >= total:
+                bar.stop()
+
+        return advance
+
+    try:
+        yield start
+    finally:
+        for bar in bars:
+            bar.stop()
+
+
+def _print_scores(scores: dict[str, dict[str, float]]) -> None:
+    if not scores:
+        return
+    table = Table()
+    table.add_column("split")
+    names = list(next(iter(scores.values())))
+    for name in names:
+        table.add_column(name, justify="right")
+    for split, values in scores.items():
+        table.add_row(split, *(f"{values[n]:.4f}" if n in values else "-" for n in names))
+    console.print(table)
+
+
+def _write_json(path: Path, data: Any) -> None:
+    from .files import write_atomically
+
+    write_atomically(path, json.dumps(data, indent=2) + "\n")
+
+
+def main() -> None:
+    """Run the command line; errors of the user's input are one message and exit code 2."""
+    try:
+        app()
+    except HetgraphError as error:
+        Console(stderr=True, highlight=False, emoji=False).print(
+            f"[red]error:[/] {_escaped(str(error))}", soft_wrap=True
+        )
+        sys.exit(2)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""From media to samples: one encoder per medium, and a knowledge graph if there is one.
+
+A pipeline is what a trained model needs to read new files; it is saved beside the model as JSON and is
+rebuilt from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .builders import media, with_knowledge
+from .encoders import (
+    Cached,
+    Encoder,
+    HashWords,
+    default_audio_encoder,
+    default_image_encoder,
+    default_text_encoder,
+    encoder_from_config,
+)
+from .errors import CheckpointError, HetgraphError
+from .files import write_atomically
+from .kg import Linker, TripleGraph
+from .manifest import NODE_NAMES
+from .sample import Sample
+from .schema import Schema
+
+DEFAULTS: dict[str, Callable[[], Encoder]] = {
+    "image": default_image_encoder,
+    "text": default_text_encoder,
+    "audio": default_audio_encoder,
+}
+MOST_ENTITIES = 32
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A column of the input: its kind (image, text, audio), the node type it becomes, and its encoder."""
+
+    column: str
+    kind: str
+    node: str
+    encoder: Encoder
+
+
+@dataclass
+class Record:
+    """One sample before encoding.
+
+    Attributes:
+        media: column -> whatever its encoder takes (path, bytes, array, text); absent ones left out.
+        entities: names of knowledge-graph entities; with none given, the text is linked to the graph.
+    """
+
+    id: str
+    media: Mapping[str, Any]
+    entities: Sequence[str] = ()
+    target: Any = None
+
+
+def node_name(column: str) -> str:
+    """The node type of a media column: image is region, text token, audio frame; ``audio:speech`` is speech."""
+    kind, _, suffix = column.partition(":")
+    return suffix or NODE_NAMES[kind]
+
+
+@dataclass
+class Pipeline:
+    """Encoders for media columns, and optionally a knowledge graph whose entities become nodes.
+
+    Entities get the mean of their label's token features, made by the encoder of the first text column
+    (:class:`~hetgraph.encoders.HashWords` if there is no text). Tokens that spell an entity's label are
+    connected with it; the facts between a sample's entities become edges in both directions.
+
+    Args:
+        media: the columns.
+        graph: the knowledge graph; it is not saved with the pipeline.
+    """
+
+    media: list[Medium]
+    graph: TripleGraph | None = None
+    relations: tuple[str, ...] = ()
+    _labels: dict[int, Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        names = [medium.node for medium in self.media]
+        if len(set(names)) != len(names) or "entity" in names:
+            raise HetgraphError(f"media columns must become different node types (and not 'entity'), got {names}")
+        if self.graph is not None and not self.relations:
+            self.relations = self.graph.relations
+        if self.graph is not None and set(self.graph.relations) - set(self.relations):
+            extra = sorted(set(self.graph.relations) - set(self.relations))
+            raise HetgraphError(f"the knowledge graph has relations the model was not trained with: {extra[:5]}")
+        if self.graph is not None and not self.relations:
+            raise HetgraphError("the knowledge graph has no facts, only labels or nothing")
+        self._linker = None if self.graph is None else Linker(self.graph)
+        text = [medium.encoder for medium in self.media if medium.kind == "text"]
+        self._names: Encoder = text[0] if text else HashWords()
+
+    @classmethod
+    def for_columns(
+        cls,
+        columns: Mapping[str, str],
+        *,
+        encoders: Mapping[str, Encoder] | None = None,
+        graph: TripleGraph | None = None,
+        cache: str | Path | None = None,
+    ) -> Pipeline:
+        """A pipeline for media columns (name -> kind) with the default encoder of each kind.
+
+        Args:
+            encoders: other encoders, by column or by kind.
+            cache: a folder that keeps what was computed.
+        """
+        made: dict[str, Encoder] = {}
+        found = []
+        for column, kind in columns.items():
+            encoder = (encoders or {}).get(column) or (encoders or {}).get(kind) or made.get(kind)
+            if encoder is None:
+                encoder = made[kind] = DEFAULTS[kind]()
+            found.append(Medium(column, kind, node_name(column), _cached(encoder, cache)))
+        return cls(found, graph)
+
+    @property
+    def schema(self) -> Schema:
+        """The schema of the samples this makes."""
+        schema = media(**{m.node: (m.kind, m.encoder.dim) for m in self.media})
+        if not self.relations:
+            return schema
+        return with_knowledge(
+            schema, self._names.dim, self.relations, *(m.node for m in self.media if m.kind == "text")
+        )
+
+    def __call__(
+        self, records: Sequence[Record], *, progress: Callable[[int], object] | None = None, chunk: int = 64
+    ) -> list[Sample]:
+        """Encode records.
+
+        Args:
+            progress: called with the number of encoded media whenever some are done.
+            chunk: how many items an encoder gets at a time.
+
+        Raises:
+            MediaError: a medium could not be read; the message names the sample and the file.
+        """
+        nodes: list[dict[str, dict[str, Tensor]]] = [{} for _ in records]
+        for medium in self.media:
+            having = [i for i, record in enumerate(records) if record.media.get(medium.column) is not None]
+            for start in range(0, len(having), chunk):
+                some = having[start : start + chunk]
+                items = [records[i].media[medium.column] for i in some]
+                names = [f"sample {records[i].id!r}: {medium.column}" for i in some]
+                for i, made in zip(some, medium.encoder(items, names), strict=True):
+                    nodes[i][medium.node] = made
+                if progress is not None:
+                    progress(len(some))
+        samples = []
+        for record, own in zip(records, nodes, strict=True):
+            edges = self._knowledge(record, own) if self.graph is not None else {}
+            samples.append(Sample(id=record.id, target=record.target, nodes=own, edges=edges))
+        return samples
+
+    def _knowledge(self, record: Record, nodes: dict[str, dict[str, Tensor]]) -> dict[Any, Any]:
+        """Add the record's entities to its nodes; the edges between them and to the words that name them."""
+        assert self.graph is not None
+        assert self._linker is not None
+        mentions = {
+            medium.node: self._linker.link(_text_of(record.media[medium.column]))
+            for medium in self.media
+            if medium.kind == "text" and "span" in nodes.get(medium.node, {})
+        }
+        if record.entities:
+            unknown = [name for name in record.entities if name not in self.graph.index]
+            if unknown:
+                raise HetgraphError(f"sample {record.id!r}: entity {unknown[0]!r} is not in the knowledge graph")
+            seeds, hops = [self.graph.index[name] for name in dict.fromkeys(record.entities)], 0
+        else:
+            seeds, hops = list(dict.fromkeys(e for links in mentions.values() for *_, e in links))[:MOST_ENTITIES], 1
+        if not seeds:
+            return {}
+        entities, pairs, relation = self.graph.subgraph(seeds, hops=hops, max_nodes=max(MOST_ENTITIES, len(seeds)))
+        nodes["entity"] = {"x": self._features([int(e) for e in entities])}
+        place = {int(e): i for i, e in enumerate(entities)}
+        index = torch.from_numpy(pairs)
+        # ids of the graph's relations in the order the model knows
+        ids = torch.tensor([self.relations.index(name) for name in self.graph.relations], dtype=torch.long)
+        relation_ids = ids[torch.from_numpy(relation)] if len(relation) else ids[:0]
+        edges: dict[Any, Any] = {
+            ("entity", "fact", "entity"): {"index": index, "relation": relation_ids},
+            ("entity", "fact_of", "entity"): {"index": index.flip(0), "relation": relation_ids},
+        }
+        for name, links in mentions.items():
+            span = nodes[name]["span"]
+            found = [
+                (token, place[entity])
+                for start, end, entity in links
+                if entity in place
+                for token in ((span[:, 0] < end) & (span[:, 1] > start)).nonzero().flatten().tolist()
+            ]
+            both = torch.tensor(found, dtype=torch.long).reshape(-1, 2).T
+            edges[(name, "mentions", "entity")] = both
+            edges[("entity", "mentioned", name)] = both.flip(0)
+        return edges
+
+    def _features(self, entities: list[int]) -> Tensor:
+        """Mean token features of each entity's first label (or the end of its name), ``[N, dim]``."""
+        assert self.graph is not None
+        new = [e for e in entities if e not in self._labels]
+        texts = [label_of(self.graph, e) for e in new]
+        for entity, made in zip(new, self._names(texts) if texts else [], strict=True):
+            self._labels[entity] = made["x"].mean(0)
+        return torch.stack([self._labels[e] for e in entities])
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``pipeline.json``."""
+        data = {
+            "media": [
+                {"column": m.column, "kind": m.kind, "node": m.node, "encoder": m.encoder.config()} for m in self.media
+            ],
+            "relations": list(self.relations),
+        }
+        write_atomically(Path(folder) / "pipeline.json", json.dumps(data, indent=2))
+
+    @classmethod
+    def load(cls, folder: str | Path, *, graph: TripleGraph | None = None, cache: str | Path | None = None) -> Pipeline:
+        """Rebuild the pipeline of a folder.
+
+        Raises:
+            CheckpointError: no or damaged ``pipeline.json``, or the pipeline needs a knowledge graph.
+        """
+        path = Path(folder) / "pipeline.json"
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            found = [
+                Medium(m["column"], m["kind"], m["node"], _cached(encoder_from_config(m["encoder"]), cache))
+                for m in data["media"]
+            ]
+            relations = tuple(data["relations"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, HetgraphError):
+                raise
+            raise CheckpointError(f"{path}: no pipeline that can be read: {error}") from error
+        if relations and graph is None:
+            raise CheckpointError(f"{path}: the model was trained with a knowledge graph; pass it again")
+        return cls(found, graph if relations else None, relations)
+
+
+def label_of(graph: TripleGraph, entity: int) -> str:
+    """What people call an entity: its first label, else the end of its name."""
+    labels = [label for label in graph.labels.get(entity, []) if label.strip()]
+    return labels[0] if labels else graph.entities[entity].rstrip("/#").replace("#", "/").rsplit("/", 1)[-1] or "?"
+
+
+def _text_of(value: Any) -> str:
+    """The text behind what an encoder of texts takes: a string, a Path or UTF-8 bytes."""
+    if isinstance(value, PathLike):
+        value = Path(value).read_bytes()
+    return value if isinstance(value, str) else bytes(value).decode("utf-8-sig")
+
+
+def _cached(encoder: Encoder, cache: str | Path | None) -> Encoder:
+    return encoder if cache is None or isinstance(encoder, Cached) else Cached(encoder, cache)
