@@ -67,7 +67,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
             numbers = json.loads((file.metadata() or {})["hetgraph"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         state = Checkpoint(**numbers)
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (safetensors.SafetensorError, OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     if state.identity != identity:
         raise CheckpointError(

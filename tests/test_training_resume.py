@@ -1,22 +1,17 @@
-"""A run that is killed, at any moment and any number of times, ends with the weights it would have had.
-
-Run as a script, this file is a small server: for every line of JSON it forks a process that trains.
-"""
+"""A run that is killed, at any moment and any number of times, ends with the weights it would have had."""
 
 from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import pickle
 import random
 import signal
-import subprocess
-import sys
-import threading
 import time
-import traceback
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,80 +95,46 @@ def result(model: Predictor, history: History) -> bytes:
 
 
 def run(folder: str | None, out: str, **options: Any) -> None:
+    warnings.simplefilter("error")
+    torch.set_num_threads(1)
     model = make()
     Path(out).write_bytes(result(model, train(model, folder, **options)))
 
 
-def serve() -> None:
-    # what the first run of a process would import
-    import accelerate  # noqa: F401
-    import torch._dynamo
-    import torch.profiler
-    import torchmetrics.functional.classification  # noqa: F401
-
-    torch.set_num_threads(1)
-    while line := sys.stdin.readline():
-        process = os.fork()
-        if process == 0:
-            try:
-                run(**json.loads(line))
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        print(process, flush=True)
-        sys.stdin.readline()  # until then the number of the process stays taken, so that it can be killed safely
-        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+# every training process is new to training, yet none has to import the libraries again
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    [
+        "accelerate",
+        "hetgraph.training",
+        "hypothesis",
+        "pytest",
+        "torch._dynamo",
+        "torch.profiler",
+        "torchmetrics.functional.classification",
+    ]
+)
 
 
-class Server:
-    """Starts training processes; every one of them is new to training."""
-
-    def __init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-        self.process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
-        self.watchdog = threading.Timer(120, self.kill)
-        self.watchdog.start()
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        self.watchdog.cancel()
-        self.kill()
-        self.process.communicate()
-
-    def start(self, **task: Any) -> int:
-        self.process.stdin.write(json.dumps(task) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-    def wait(self) -> int:
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+def train_in_a_process(until: Callable[[], bool] = lambda: False, **task: Any) -> int:
+    """Exit code of a process that trains, killed as soon as ``until()`` holds."""
+    process = PROCESSES.Process(target=run, kwargs=task)
+    process.start()
+    end = time.monotonic() + 120
+    while process.is_alive() and not until() and time.monotonic() < end:
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    assert time.monotonic() < end, "not done in time"
+    assert process.exitcode is not None
+    return process.exitcode
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    made = Server()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(server, tmp_path_factory) -> bytes:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    server.start(folder=None, out=str(folder / "out"))
-    assert server.wait() == 0
-    return (folder / "out").read_bytes()
+def uninterrupted(tmp_path_factory) -> bytes:
+    out = tmp_path_factory.mktemp("uninterrupted") / "out"
+    assert train_in_a_process(folder=None, out=str(out)) == 0
+    return out.read_bytes()
 
 
 @pytest.fixture(autouse=True)
@@ -186,38 +147,26 @@ def one_thread() -> Iterator[None]:
 
 def steps_done(folder: Path) -> int:
     """How many steps the checkpoint in a folder has behind it."""
-    path = folder / "checkpoint.safetensors"
-    if not path.exists():
-        return 0
-    with safetensors.safe_open(path, "pt") as file:
-        numbers = json.loads(file.metadata()["hetgraph"])
-    return numbers["epoch"] * STEPS + numbers["step_in_epoch"]
-
-
-def alive(process: int) -> bool:
-    """Running, and not a process that ended and was not yet waited for."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def kill_when(process: int, ready: Any) -> None:
-    while alive(process) and not ready():
-        time.sleep(0.001)
-    os.kill(process, signal.SIGKILL)
+        # opened once: between two openings the run may have put the next checkpoint in its place
+        with open(folder / "checkpoint.safetensors", "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    except FileNotFoundError:
+        return 0
+    numbers = json.loads(header["__metadata__"]["hetgraph"])
+    return numbers["epoch"] * STEPS + numbers["step_in_epoch"]
 
 
 @pytest.mark.parametrize("stride", [1, 3])
 def test_killed_as_soon_as_a_checkpoint_shows_a_step_the_run_ends_with_the_same_weights(
-    server, uninterrupted, tmp_path, stride
+    uninterrupted, tmp_path, stride
 ) -> None:
     kills = 0
     for _ in range(STEPS * EPOCHS + 2):
         goal = steps_done(tmp_path) + stride
-        process = server.start(folder=str(tmp_path / "."), out=str(tmp_path / "out"), pause=0.003)
-        kill_when(process, lambda goal=goal: steps_done(tmp_path) >= goal)
-        code = server.wait()
+        code = train_in_a_process(
+            lambda goal=goal: steps_done(tmp_path) >= goal, folder=str(tmp_path), out=str(tmp_path / "out"), pause=0.003
+        )
         if code == 0:
             break
         assert code == -signal.SIGKILL
@@ -227,14 +176,18 @@ def test_killed_as_soon_as_a_checkpoint_shows_a_step_the_run_ends_with_the_same_
 
 
 @pytest.mark.parametrize("every", [1, None], ids=["every step", "every epoch"])
-def test_killed_at_random_moments_the_run_ends_with_the_same_weights(server, uninterrupted, tmp_path, every) -> None:
+def test_killed_at_random_moments_the_run_ends_with_the_same_weights(uninterrupted, tmp_path, every) -> None:
     moments = random.Random(7)
     kills = 0
     for attempt in range(30):
         end = time.monotonic() + (moments.uniform(0.05, 0.5) if attempt < 8 else 60)
-        process = server.start(folder=str(tmp_path), out=str(tmp_path / "out"), every=every, pause=0.002)
-        kill_when(process, lambda end=end: time.monotonic() > end)
-        code = server.wait()
+        code = train_in_a_process(
+            lambda end=end: time.monotonic() > end,
+            folder=str(tmp_path),
+            out=str(tmp_path / "out"),
+            every=every,
+            pause=0.002,
+        )
         if code == 0:
             break
         assert code == -signal.SIGKILL
@@ -391,7 +344,3 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(HetgraphError, match=r"could not write .*file/checkpoint\.safetensors"):
         train(make(), tmp_path / "file")
-
-
-if __name__ == "__main__":
-    serve()
