@@ -26,6 +26,7 @@ class Checkpoint:
         loss_sum, rows, seconds: of the epoch under way.
         history: as a dict.
         best: weights of the best validation epoch so far; empty without validation.
+        average: moving average of the weights; empty without one.
     """
 
     identity: str
@@ -36,6 +37,7 @@ class Checkpoint:
     seconds: float = 0.0
     history: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
 
 
 _NUMBERS = ("identity", "epoch", "step_in_epoch", "loss_sum", "rows", "seconds", "history")
@@ -49,6 +51,7 @@ def save_checkpoint(path: Path, state: Checkpoint, model: nn.Module, optimizer: 
     """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in state.best.items()}
+    tensors |= {f"average/{name}": value for name, value in state.average.items()}
     for i, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{i}/{name}": torch.as_tensor(value) for name, value in values.items()}
     clean = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -81,6 +84,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
             weights[rest] = value
         elif part == "best":
             state.best[rest] = value
+        elif part == "average":
+            state.average[rest] = value
         else:
             i, field_name = rest.split("/", 1)
             moments.setdefault(int(i), {})[field_name] = value

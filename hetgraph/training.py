@@ -45,6 +45,12 @@ class TrainingSettings:
             best epoch's weights are taken. Without validation samples the last epoch's weights are kept.
         modality_dropout: probability with which a node type is taken out of a training sample, one number
             for all types or one per type; at least one type stays, and of every group at least one node.
+        feature_swap: probability with which a node's features are replaced by those of a random node of its type
+            in the batch (swap noise), one number for all types or one per type. For features that know more
+            about the training samples than they will about others.
+        average: decay of an exponential moving average of the weights, per step; 0: none. The averaged weights
+            are validated and kept (Polyak and Juditsky, 1992); a decay is reached step by step, so that the first
+            weights do not linger.
         standardize: first set the scale of the input features from the training samples.
         precision: ``"no"`` or ``"bf16"`` (autocast).
         seed: of everything random during training.
@@ -59,6 +65,8 @@ class TrainingSettings:
     clip: float = 1.0
     patience: int = 10
     modality_dropout: float | Mapping[str, float] = 0.0
+    feature_swap: float | Mapping[str, float] = 0.0
+    average: float = 0.0
     standardize: bool = True
     precision: str = "no"
     seed: int = 0
@@ -66,6 +74,12 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or self.lr <= 0 or self.patience < 1 or not 0 <= self.warmup <= 1:
             raise HetgraphError(f"impossible training settings: {self}")
+        for name in ("modality_dropout", "feature_swap"):
+            value = getattr(self, name)
+            if not all(0 <= p <= 1 for p in (value.values() if isinstance(value, Mapping) else (value,))):
+                raise HetgraphError(f"{name} must be a probability, or one per node type, got {value!r}")
+        if not 0 <= self.average < 1:
+            raise HetgraphError(f"average must be a decay from 0 to below 1, got {self.average!r}")
         if self.schedule not in ("cosine", "constant"):
             raise HetgraphError(f"schedule must be cosine or constant, got {self.schedule!r}")
         if self.precision not in ("no", "bf16"):
@@ -255,6 +269,7 @@ class _Run:
         path = self.folder / "checkpoint.safetensors" if self.folder else None
         if path is not None and path.exists():
             self.state = load_checkpoint(path, self.model, self.optimizer, self.state.identity)
+            self.state.average = {n: v.to(self.accelerator.device) for n, v in self.state.average.items()}
         elif self.settings.standardize:
             batches = range(0, len(self.samples), self.settings.batch_size)
             self.model.fusion.standardize(self.builder(self._slice(start)) for start in batches)
@@ -265,8 +280,9 @@ class _Run:
                 if history.stopped_early(self.settings.patience):
                     break
                 self._epoch(epoch, history, path, bar)
-        if self.state.best:
-            self.model.load_state_dict({n: v.to(self.accelerator.device) for n, v in self.state.best.items()})
+        kept = self.state.best or self.state.average
+        if kept:
+            self.model.load_state_dict({n: v.to(self.accelerator.device) for n, v in kept.items()})
         return history
 
     def _slice(self, start: int) -> list[Sample]:
@@ -308,6 +324,8 @@ class _Run:
     def _validate(self, epoch: int, history: History) -> None:
         assert self.valid is not None
         objective = self.model.objective
+        own = _copied(self.model.state_dict())
+        self.model.load_state_dict(self.state.average or own)
         scores = evaluate(self.model, self.valid, batch_size=self.settings.batch_size)
         history.valid.append(scores)
         value = scores[objective.main]
@@ -315,7 +333,8 @@ class _Run:
         # a metric that is not a number must not stay the best for ever
         if best is None or math.isnan(best) or (value > best if objective.larger else value < best):
             history.best_epoch = epoch
-            self.state.best = {n: v.detach().cpu().clone() for n, v in self.model.state_dict().items()}
+            self.state.best = {n: v.cpu() for n, v in _copied(self.model.state_dict()).items()}
+        self.model.load_state_dict(own)
 
     def _save(self, path: Path | None, history: History) -> None:
         self.state.history = asdict(history)
@@ -334,6 +353,7 @@ class _Run:
         share = 1.0 if mine else 0.0
         batch = [self._thin(_named(self.samples, i), epoch, i) for i in mine or chosen[:1]]
         graph = self.builder(batch).to(self.accelerator.device)
+        self._swap(graph)
         # not by the accelerator, which cannot change its precision within a process
         with torch.autocast(graph.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             out = self.model(graph)
@@ -347,7 +367,28 @@ class _Run:
         if self.settings.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
+        self._average(number)
         return self._reported(loss, world), rows
+
+    def _swap(self, graph: Graph) -> None:
+        """Swap noise: give some nodes the features of others (Bahri et al., ICLR 2022, do it feature by feature)."""
+        rate = self.settings.feature_swap
+        for name, x in graph.x.items():
+            share = rate.get(name, 0.0) if isinstance(rate, Mapping) else rate
+            if share and len(x):
+                hit = torch.rand(len(x), device=x.device) < share
+                graph.x[name] = torch.where(hit[:, None], x[torch.randint(len(x), (len(x),), device=x.device)], x)
+
+    def _average(self, number: int) -> None:
+        """Move the averaged weights towards those after step ``number``."""
+        if not self.settings.average:
+            return
+        own = self.model.state_dict()
+        if number == 0:
+            self.state.average = _copied(own)
+        step = max(1 / (number + 1), 1 - self.settings.average)
+        for name, value in self.state.average.items():
+            value.lerp_(own[name], step)
 
     def _average_gradients(self) -> None:
         """The mean gradient over processes, in one exchange.
@@ -435,6 +476,10 @@ def _spare_groups(sample: Sample, gone: list[str], field: str) -> list[str]:
             groups = rest
             leaving.append(name)
     return leaving
+
+
+def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}
 
 
 def _few_ids(samples: Sequence[Sample]) -> list[str | None]:

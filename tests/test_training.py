@@ -172,6 +172,62 @@ def test_all_types_can_be_dropped_at_once_with_certainty_and_training_still_runs
     assert all(math.isfinite(loss) for loss in history.loss)
 
 
+def test_swapped_features_are_those_of_other_nodes_of_the_type_in_the_share_asked_for(monkeypatch) -> None:
+    samples = toy(24, 0)
+    seen: list[dict[str, torch.Tensor]] = []
+    forward = Predictor.forward
+
+    def watch(self, graph, *args):
+        seen.append(dict(graph.x))
+        return forward(self, graph, *args)
+
+    monkeypatch.setattr(Predictor, "forward", watch)
+    own = GraphBuilder(SCHEMA)(samples).x
+    options = {"batch_size": 24, "epochs": 40, "standardize": False}
+    train(make(), samples, feature_swap={"word": 0.4}, **options)
+    changed = total = 0
+    for found in seen:
+        # samples come in another order in every epoch, so that faces are compared as a set
+        assert set(map(tuple, found["face"].tolist())) == set(map(tuple, own["face"].tolist()))
+        assert set(map(tuple, found["word"].tolist())) <= set(map(tuple, own["word"].tolist()))
+        total += len(found["word"])
+        changed += len(found["word"]) - len(set(map(tuple, found["word"].tolist())))
+    n, p = len(own["word"]), 0.4
+    # a row is gone if it was swapped out and drawn for no other place
+    expected = n * p * (1 - p / n) ** (n - 1)
+    assert changed / len(seen) == pytest.approx(expected, rel=0.1)
+    assert torch.equal(GraphBuilder(SCHEMA)(samples).x["word"], own["word"])
+
+
+def test_averaged_weights_are_the_weighted_mean_of_the_weights_after_every_step(monkeypatch) -> None:
+    history: list[dict[str, torch.Tensor]] = []
+    step = torch.optim.AdamW.step
+
+    def watch(self, *args):
+        out = step(self, *args)
+        history.append(weights(model))
+        return out
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watch)
+    model = make()
+    train(model, toy(16, 0), epochs=4, average=0.8)
+    expected = history[0]
+    for n, now in enumerate(history[1:], 2):
+        share = max(1 / n, 0.2)
+        expected = {name: (1 - share) * value + share * now[name] for name, value in expected.items()}
+    assert len(history) == 8
+    torch.testing.assert_close(weights(model), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_validated_is_the_average_and_training_goes_on_from_the_weights_themselves() -> None:
+    samples, valid = toy(16, 0), toy(8, 1)
+    model, other = make(), make()
+    alone = train(model, samples, epochs=3, average=0.9)
+    watched = train(other, samples, valid, epochs=3, average=0.9, patience=3)
+    assert watched.loss == alone.loss
+    assert evaluate(other, valid) == watched.valid[watched.best_epoch]
+
+
 def test_taking_types_out_of_a_sample_takes_their_edges_too() -> None:
     keys = [("a", "to", "b"), ("b", "to", "b")]
     sample = Sample(id="s", target=1, a=[[1.0]], b=[[2.0]], edges={key: [[0], [0]] for key in keys})
@@ -296,6 +352,9 @@ def test_every_weight_gets_a_gradient() -> None:
         {"warmup": 1.5},
         {"schedule": "linear"},
         {"precision": "fp4"},
+        {"modality_dropout": -0.1},
+        {"feature_swap": {"word": 0.5, "face": 1.5}},
+        {"average": 1.0},
     ],
 )
 def test_impossible_settings_are_refused(wrong) -> None:

@@ -69,6 +69,7 @@ CASES: dict[str, tuple[str, Objective, dict[str, Any]]] = {
     "regression without clipping": ("numbers", Regression(("x", "y")), {"clip": 0.0}),
     "ranking": ("order", Ranking(), {}),
     "modality dropout": ("classes", Classification(("a", "b")), {"modality_dropout": 0.4}),
+    "averaged weights": ("classes", Classification(("a", "b")), {"average": 0.8}),
     "stopped by validation": ("classes", Classification(("a", "b")), {"patience": 1, "epochs": 6, "lr": 0.05}),
 }
 

@@ -73,6 +73,7 @@ def train(
     pause: float = 0.0,
     last: float = float("inf"),
     count: int = SAMPLES,
+    valid: bool = True,
     **changed: Any,
 ) -> History:
     settings = {
@@ -84,7 +85,7 @@ def train(
         **changed,
     }
     samples = Samples(count, 0, pause, last)
-    options = {"valid": Samples(6, 1), "settings": TrainingSettings(**settings), "progress": False}
+    options = {"valid": Samples(6, 1) if valid else None, "settings": TrainingSettings(**settings), "progress": False}
     return fit(model, samples, folder=folder, checkpoint_every=every, **options)
 
 
@@ -217,6 +218,19 @@ def test_a_run_that_stops_early_stops_at_the_same_epoch_after_an_interruption(tm
     expected = result(model, history)
     assert len(history.loss) < 9
     for last in range(BEFORE + 1, BEFORE + SAMPLES * len(history.loss), 2 * BATCH - 1):
+        folder = tmp_path / str(last)
+        with pytest.raises(Interruption):
+            train(make(), folder, last=last, **options)
+        model = make()
+        assert result(model, train(model, folder, **options)) == expected, last
+
+
+@pytest.mark.parametrize("valid", [True, False], ids=["validated", "fixed epochs"])
+def test_averaged_weights_and_swapped_features_are_the_same_after_an_interruption(tmp_path, valid) -> None:
+    options = {"average": 0.9, "feature_swap": 0.3, "valid": valid}
+    model = make()
+    expected = result(model, train(model, None, **options))
+    for last in range(5, BEFORE + SAMPLES * EPOCHS, 3 * BATCH - 1):
         folder = tmp_path / str(last)
         with pytest.raises(Interruption):
             train(make(), folder, last=last, **options)
