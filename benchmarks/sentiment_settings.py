@@ -25,36 +25,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hetgraph import Fusion, Sample
+from hetgraph import Sample
 from hetgraph.builders import conversation
 from hetgraph.encoders import MiniLM
-from hetgraph.objectives import Classification
-from hetgraph.predictor import Predictor
-from hetgraph.training import TrainingSettings, fit
+from hetgraph.tasks.sentiment import MODEL, TRAINING, build
+from hetgraph.training import fit
 
-BASE: dict[str, Any] = {
-    "width": 128,
-    "layers": 2,
-    "dropout": 0.5,
-    "lr": 5e-4,
-    "weight_decay": 1e-4,
-    "text_drop": 0.0,
-    "video_drop": 0.0,
-}
+BASE: dict[str, Any] = {"dropout": 0.5, "layers": 2, "average": 0.98, "swap": {}, "drop": {}}
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "base": {},
-    "dropout 0.3": {"dropout": 0.3},
-    "dropout 0.7": {"dropout": 0.7},
-    "text dropped 0.3": {"text_drop": 0.3},
-    "text dropped 0.5": {"text_drop": 0.5},
-    "one layer": {"layers": 1},
-    "width 64": {"width": 64},
-    "decay 0.1": {"weight_decay": 0.1},
-    "rate 2e-4": {"lr": 2e-4},
-    "video dropped 0.8": {"video_drop": 0.8},
-    "video dropped 0.8, rate 2e-4": {"video_drop": 0.8, "lr": 2e-4},
-    "video dropped 0.8, one layer": {"video_drop": 0.8, "layers": 1},
-    "video dropped 0.8, dropout 0.7": {"video_drop": 0.8, "dropout": 0.7},
+    "no average": {"average": 0.0},
+    "average": {},
+    "average, video dropped 0.8": {"drop": {"video": 0.8}},
+    "average, swapped text 0.2, video 0.95": {"swap": {"text": 0.2, "video": 0.95}},
+    "average, swapped text 0.3, video 0.95": {"swap": {"text": 0.3, "video": 0.95}},
+    "average, swapped text 0.4, video 0.95": {"swap": {"text": 0.4, "video": 0.95}},
+    "average, swapped text 0.5, video 0.95": {"swap": {"text": 0.5, "video": 0.95}},
+    "average, swapped 0.4, 0.95; dropout 0.3": {"swap": {"text": 0.4, "video": 0.95}, "dropout": 0.3},
+    "average, swapped 0.4, 0.95; one layer": {"swap": {"text": 0.4, "video": 0.95}, "layers": 1},
 }
 EPOCHS = 20
 
@@ -117,25 +104,18 @@ def score(
     """Held-out accuracy after every epoch, averaged over folds and seeds."""
     curves = []
     schema = conversation(text=100, audio=73, video=100)
-    training = TrainingSettings(
+    training = replace(
+        TRAINING,
         epochs=EPOCHS,
-        batch_size=16,
-        lr=settings["lr"],
-        weight_decay=settings["weight_decay"],
-        warmup=0.0,
-        schedule="constant",
-        clip=5.0,
         patience=EPOCHS,
-        modality_dropout={"text": settings["text_drop"], "video": settings["video_drop"]},
-        standardize=False,
+        average=settings["average"],
+        feature_swap=settings["swap"],
+        modality_dropout=settings["drop"],
     )
     for train, held, _ in prepared:
         for seed in range(seeds):
             torch.manual_seed(seed)
-            fusion = Fusion(
-                schema, settings["width"], layers=settings["layers"], dropout=settings["dropout"], group="group"
-            )
-            model = Predictor(fusion, Classification(("negative", "positive")), settings["dropout"])
+            model = build(schema, replace(MODEL, layers=settings["layers"], dropout=settings["dropout"]))
             history = fit(model, train, valid=held, settings=replace(training, seed=seed), progress=False)
             curves.append([epoch["accuracy"] for epoch in history.valid])
     return [statistics.mean(values) for values in zip(*curves, strict=True)]
@@ -151,12 +131,12 @@ def main() -> None:
     torch.set_num_threads(1)
     prepared = folds(arguments.data, arguments.folds, seed=0)
     found = {}
-    print(f"{'settings':32} {'epoch 5':>8} {'10':>8} {'15':>8} {'20':>8}   best epoch", flush=True)
+    print(f"{'settings':40} {'epoch 5':>8} {'10':>8} {'15':>8} {'20':>8}   best epoch", flush=True)
     for name, change in CANDIDATES.items():
         curve = found[name] = score({**BASE, **change}, prepared, arguments.seeds)
         marks = " ".join(f"{curve[e - 1]:8.3f}" for e in (5, 10, 15, 20))
         best = max(range(EPOCHS), key=lambda e: curve[e])
-        print(f"{name:32} {marks}   {best + 1} ({curve[best]:.3f})", flush=True)
+        print(f"{name:40} {marks}   {best + 1} ({curve[best]:.3f})", flush=True)
         if arguments.json:
             arguments.json.write_text(json.dumps({"base": BASE, "candidates": CANDIDATES, "curves": found}, indent=1))
 
