@@ -17,7 +17,7 @@ from ..schema import EdgeKey, EdgeType, NodeType, Schema
 from . import dense, sparse
 from .attention import Attention
 
-BACKENDS = {"dense": dense.aggregate, "sparse": sparse.aggregate}
+BACKENDS = {"dense": dense.aggregate, "sparse": sparse.aggregate, "plain": sparse.plain}
 
 
 class HGTLayer(nn.Module):
@@ -120,7 +120,8 @@ class HGTLayer(nn.Module):
         Args:
             graph: where the edges are.
             x: node states, type -> ``[N, in_dim]``.
-            backend: ``dense``, ``sparse`` or ``auto``; all give the same result.
+            backend: ``dense``, ``sparse``, ``plain`` (sparse without the fused kernel) or ``auto``; all give the same
+                result.
 
         Raises:
             HetgraphError: unknown backend, a graph of other types, a node type missing in ``x`` or of
