@@ -66,6 +66,7 @@ def test_many_edges_on_several_threads_equal_plain_torch_in_single_precision(thr
     torch.set_num_threads(threads)
     try:
         found = attend(inputs[0] / 6, *inputs[1:], Grouping.of(node, row, 300, 500))
+        assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     close(found, plain(inputs[0] / 6, *inputs[1:], node, row), 1e-5)

@@ -176,12 +176,15 @@ def _with_threads(kernel: Any, *arrays: Tensor) -> None:
     """Run a kernel on as many threads as torch has."""
     import numba
 
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    threads, before = torch.get_num_threads(), numba.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     try:
         kernel(*(array.detach().contiguous().numpy() for array in arrays))
     finally:
         numba.set_num_threads(before)
+        # numba's threads come from the same OpenMP, and starting them changes how many torch takes
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
 
 @cache
