@@ -40,8 +40,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "average, swapped text 0.3, video 0.95": {"swap": {"text": 0.3, "video": 0.95}},
     "average, swapped text 0.4, video 0.95": {"swap": {"text": 0.4, "video": 0.95}},
     "average, swapped text 0.5, video 0.95": {"swap": {"text": 0.5, "video": 0.95}},
-    "average, swapped 0.4, 0.95; dropout 0.3": {"swap": {"text": 0.4, "video": 0.95}, "dropout": 0.3},
-    "average, swapped 0.4, 0.95; one layer": {"swap": {"text": 0.4, "video": 0.95}, "layers": 1},
+    "average, swapped 0.3, 0.95; dropout 0.3": {"swap": {"text": 0.3, "video": 0.95}, "dropout": 0.3},
+    "average, swapped 0.3, 0.95; one layer": {"swap": {"text": 0.3, "video": 0.95}, "layers": 1},
 }
 EPOCHS = 20
 
