@@ -14,6 +14,7 @@ Shapes: N nodes of a type, E edges of an edge type, H heads, d width of a head, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -25,15 +26,32 @@ class Attention:
     """The inputs of one attention step.
 
     Attributes:
-        q, k, v: type -> ``[N, H, d]``. Types that only send have no ``q``.
+        projected: type -> keys, queries and values side by side, ``[N, 3, H, d]``.
         att: edge key -> ``[R, H, d, d]``, already times ``mu / sqrt(d)``; R is 1 without relations.
         msg: edge key -> ``[R, H, d, d]``.
         bias: edge key -> ``[E, H]`` in the order of ``edges.index``, for edge types with features.
     """
 
-    q: dict[str, Tensor]
-    k: dict[str, Tensor]
-    v: dict[str, Tensor]
+    projected: dict[str, Tensor]
     att: dict[EdgeKey, Tensor]
     msg: dict[EdgeKey, Tensor]
     bias: dict[EdgeKey, Tensor]
+
+    @cached_property
+    def _sides(self) -> dict[str, tuple[Tensor, ...]]:
+        return {name: value.unbind(1) for name, value in self.projected.items()}
+
+    @cached_property
+    def k(self) -> dict[str, Tensor]:
+        """Keys, type -> ``[N, H, d]``."""
+        return {name: sides[0] for name, sides in self._sides.items()}
+
+    @cached_property
+    def q(self) -> dict[str, Tensor]:
+        """Queries, type -> ``[N, H, d]``."""
+        return {name: sides[1] for name, sides in self._sides.items()}
+
+    @cached_property
+    def v(self) -> dict[str, Tensor]:
+        """Values, type -> ``[N, H, d]``."""
+        return {name: sides[2] for name, sides in self._sides.items()}

@@ -2,12 +2,17 @@
 
 The keys of all edge types that end in a type are laid side by side along the source axis, and an additive
 mask says which pairs are connected: log(multiplicity) where an edge exists (a repeated edge counts as
-often as it is there), minus infinity elsewhere. Nothing of size E x H x d is made.
+often as it is there), minus infinity elsewhere. Where every edge type into a node type connects all pairs, the
+mask says no more than which sources are padding, and is left out if none is. Nothing of size E x H x d is made.
 
-Shapes: B samples, S and D the longest source and destination node sets, H heads, d width of a head.
+Shapes: B samples, S and D the longest source and destination node sets, H heads, d width of a head. A block is
+an edge type, or one relation of an edge type that has some.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,34 +20,79 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ..edges import Edges
 from ..graph import Graph
+from ..rules import AllPairs
 from ..schema import EdgeKey
 from .attention import Attention
+
+Block = tuple[EdgeKey, int]
 
 
 def aggregate(graph: Graph, inputs: Attention) -> dict[str, Tensor]:
     """Messages for every destination type, ``[N, H, d]``; see :mod:`hetgraph.nn.attention`."""
-    keys, values = _project_sources(graph, inputs)
-    out: dict[str, Tensor] = {}
-    for name, incoming in graph.schema.incoming.items():
-        if not incoming:
-            continue
-        layout = graph.layout[name]
-        blocks = [(key, slot) for key in incoming for slot in _slots(graph, key)]
-        if not layout.total or not blocks:
-            out[name] = inputs.q[name] * 0.0
-            continue
-        q = layout.pad(inputs.q[name]).transpose(1, 2)
-        k = torch.cat([keys[block] for block in blocks], 2)
-        v = torch.cat([values[block] for block in blocks], 2)
+    plan = _plan(graph)
+    out = {
+        name: inputs.q[name] * 0.0
+        for name, incoming in graph.schema.incoming.items()
+        if incoming and name not in plan.targets
+    }
+    if not plan.targets:
+        return out
+    padded = [graph.layout[name].pad(inputs.projected[name]) for name in plan.types]
+    weights = [
+        torch.cat([maps[key][slot] for key, slot in blocks], -1).to(padded[0].dtype)
+        for blocks in plan.sources.values()
+        for maps in (inputs.att, inputs.msg)
+    ]
+    laid = _LayOut.apply(plan, *padded, *weights)
+    for i, (name, blocks) in enumerate(plan.targets.items()):
+        q, k, v = laid[3 * i : 3 * i + 3]
         mask, reached = _mask(graph, name, blocks, inputs)
         heard = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
         if reached is not None:
             heard = heard * reached[:, None, :, None]
-        out[name] = layout.unpad(heard.transpose(1, 2))
+        out[name] = graph.layout[name].unpad(heard.transpose(1, 2))
     return out
 
 
-Block = tuple[EdgeKey, int]
+@dataclass(frozen=True)
+class _Plan:
+    """Where the mapped keys and values of a graph go.
+
+    Attributes:
+        types: node types that send or hear anything, in the order their padded states are given.
+        sources: source type -> its blocks, side by side in one product.
+        targets: destination type -> its blocks, side by side along the source axis.
+        places: source type -> for each of its blocks, the number of the target and the offset on its source axis.
+        longest: type -> size of its padded node axis.
+    """
+
+    types: list[str]
+    sources: dict[str, list[Block]]
+    targets: dict[str, list[Block]]
+    places: dict[str, list[tuple[int, int]]]
+    longest: dict[str, int]
+
+
+def _plan(graph: Graph) -> _Plan:
+    if "dense plan" not in graph.cache:
+        targets, sources, where = {}, {}, {}
+        longest = {name: layout.longest for name, layout in graph.layout.items()}
+        for name, incoming in graph.schema.incoming.items():
+            blocks = [(key, slot) for key in incoming for slot in _slots(graph, key)]
+            if blocks:
+                offset = 0
+                for block in blocks:
+                    where[block] = len(targets), offset
+                    offset += longest[block[0][0]]
+                targets[name] = blocks
+        for name in graph.layout:
+            blocks = [(key, slot) for key in graph.schema.edges if key[0] == name for slot in _slots(graph, key)]
+            if blocks:
+                sources[name] = blocks
+        places = {name: [where[block] for block in blocks] for name, blocks in sources.items()}
+        types = [name for name in graph.layout if name in sources or name in targets]
+        graph.cache["dense plan"] = _Plan(types, sources, targets, places, longest)
+    return graph.cache["dense plan"]
 
 
 def _slots(graph: Graph, key: EdgeKey) -> list[int]:
@@ -50,60 +100,123 @@ def _slots(graph: Graph, key: EdgeKey) -> list[int]:
     edges = graph.edges[key]
     if edges.src.total == 0 or edges.dst.total == 0:
         return []
-    if edges.relation is None:
-        return [0]
-    at = ("relations present", key)
-    if at not in graph.cache:
-        graph.cache[at] = torch.unique(edges.relation).tolist()
-    return graph.cache[at]
+    return [0] if edges.relation is None else torch.unique(edges.relation).tolist()
 
 
-def _project_sources(graph: Graph, inputs: Attention) -> tuple[dict[Block, Tensor], dict[Block, Tensor]]:
-    """Keys and values of every block, ``[B, H, S, d]``: one product per source type over all its relations."""
-    keys: dict[Block, Tensor] = {}
-    values: dict[Block, Tensor] = {}
-    for name, layout in graph.layout.items():
-        blocks = [(key, slot) for key in graph.schema.edges if key[0] == name for slot in _slots(graph, key)]
-        if not blocks or not layout.total:
-            continue
-        for source, weights, made in ((inputs.k, inputs.att, keys), (inputs.v, inputs.msg, values)):
-            weight = torch.cat([weights[key][slot] for key, slot in blocks], -1)  # [H, d, blocks * d]
-            heads, d = weight.shape[:2]
-            padded = layout.pad(source[name])
-            samples, longest = padded.shape[:2]
-            rows = padded.reshape(samples * longest, heads, d).transpose(0, 1)
-            mapped = torch.bmm(rows, weight).view(heads, samples, longest, len(blocks), d)
-            made.update(zip(blocks, mapped.permute(3, 1, 0, 2, 4).unbind(0), strict=True))
-    return keys, values
+class _LayOut(torch.autograd.Function):
+    """Queries, mapped keys and mapped values, laid out for the attention of every destination type.
+
+    What plain operators would do with ``bmm``, ``cat`` and ``unbind``; but every number is moved once, forward and
+    backward, and by operations that run on all threads.
+
+    Takes the padded projections ``[B, longest, 3, H, d]`` of ``plan.types``, then for every source type the
+    matrices of its blocks side by side for keys and for values, ``[H, d, blocks * d]``. Gives for every destination
+    type ``q [B, H, D, d]``, ``k`` and ``v`` ``[B, H, sum of S, d]``.
+    """
+
+    @staticmethod
+    def forward(plan: _Plan, *tensors: Tensor) -> tuple[Tensor, ...]:
+        states, weights = _by_name(plan, tensors)
+        some = tensors[0]
+        samples, heads, d = some.shape[0], some.shape[3], some.shape[4]
+        out: list[Tensor] = []
+        for name, blocks in plan.targets.items():
+            width = sum(plan.longest[key[0]] for key, _ in blocks)
+            q = states[name][:, :, 1].transpose(1, 2).clone(memory_format=torch.contiguous_format)
+            out += [q, some.new_empty(samples, heads, width, d), some.new_empty(samples, heads, width, d)]
+        for name, places in plan.places.items():
+            longest = plan.longest[name]
+            rows = states[name].flatten(0, 1)
+            for side, part in ((1, 0), (2, 2)):
+                mapped = torch.bmm(rows[:, part].transpose(0, 1), weights[name][side - 1])
+                mapped = mapped.view(heads, samples, longest, len(places), d).permute(3, 1, 0, 2, 4)
+                for (target, offset), block in zip(places, mapped.unbind(0), strict=True):
+                    out[3 * target + side].narrow(2, offset, longest).copy_(block)
+        return tuple(out)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.plan = inputs[0]
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        plan: _Plan = ctx.plan
+        states, weights = _by_name(plan, ctx.saved_tensors)
+        targets = {name: i for i, name in enumerate(plan.targets)}
+        to_states: list[Tensor] = []
+        to_weights: dict[str, list[Tensor]] = {}
+        for name in plan.types:
+            samples, longest, _, heads, d = states[name].shape
+            change = states[name].new_empty(states[name].shape)
+            if name in targets:
+                change[:, :, 1].copy_(grads[3 * targets[name]].transpose(1, 2))
+            else:
+                change[:, :, 1].zero_()
+            places = plan.places.get(name, [])
+            if not places:
+                change[:, :, 0].zero_()
+                change[:, :, 2].zero_()
+            else:
+                to_weights[name] = []
+                rows = states[name].flatten(0, 1)
+                for side, part in ((1, 0), (2, 2)):
+                    mapped = change.new_empty(heads, samples, longest, len(places), d)
+                    for (target, offset), block in zip(places, mapped.permute(3, 1, 0, 2, 4).unbind(0), strict=True):
+                        block.copy_(grads[3 * target + side].narrow(2, offset, longest))
+                    flat = mapped.view(heads, samples * longest, len(places) * d)
+                    back = torch.bmm(flat, weights[name][side - 1].transpose(1, 2))
+                    change[:, :, part].copy_(back.transpose(0, 1).view(samples, longest, heads, d))
+                    to_weights[name].append(torch.bmm(rows[:, part].permute(1, 2, 0), flat))
+            to_states.append(change)
+        return None, *to_states, *(grad for name in plan.sources for grad in to_weights[name])
 
 
-def _mask(graph: Graph, name: str, blocks: list[Block], inputs: Attention) -> tuple[Tensor, Tensor | None]:
-    """Additive mask ``[B, 1 or H, D, sum S]``, and bool ``[B, D]`` of the destinations some edge reaches.
+def _by_name(plan: _Plan, tensors: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
+    """States by node type, and the two matrices by source type."""
+    states = dict(zip(plan.types, tensors, strict=False))
+    rest = tensors[len(plan.types) :]
+    return states, {name: (rest[2 * i], rest[2 * i + 1]) for i, name in enumerate(plan.sources)}
+
+
+def _mask(graph: Graph, name: str, blocks: list[Block], inputs: Attention) -> tuple[Tensor | None, Tensor | None]:
+    """Additive mask ``[B, 1 or H, 1 or D, sum S]``, and bool ``[B, 1 or D]`` of the destinations some edge reaches.
 
     Rows that no edge reaches are opened to everything (a softmax over nothing is NaN) and the caller
     clears them afterwards; ``None`` if there is no such row. Without edge features the mask depends on the
-    graph alone and is shared by all layers.
+    graph alone and is shared by all layers; it is None if every pair is connected.
     """
-    dtype = inputs.q[name].dtype
-    fixed = ("dense mask", name, dtype)
+    dtype = inputs.projected[name].dtype
+    biased = any(key in inputs.bias for key, _ in blocks)
+    fixed = ("dense mask", name, dtype, biased)
     if fixed not in graph.cache:
-        parts = [_log_multiplicity(graph.edges[key], slot, dtype) for key, slot in blocks]
-        mask = torch.cat(parts, -1)[:, None]
-        reached = (mask > -torch.inf).any(-1)[:, 0]
-        if bool(reached.all()):
-            graph.cache[fixed] = mask, None
-        else:
-            graph.cache[fixed] = mask.masked_fill(~reached[:, None, :, None], 0.0), reached
+        graph.cache[fixed] = _fixed_mask(graph, blocks, dtype, biased)
     mask, reached = graph.cache[fixed]
-    if not any(key in inputs.bias for key, _ in blocks):
+    if not biased:
         return mask, reached
     widths = [graph.edges[key].src.longest for key, _ in blocks]
     parts = [
         _with_bias(graph.edges[key], slot, part, inputs.bias[key]) if key in inputs.bias else part
         for (key, slot), part in zip(blocks, mask.split(widths, -1), strict=True)
     ]
-    heads = inputs.q[name].shape[1]
+    heads = inputs.projected[name].shape[2]
     return torch.cat([part.expand(-1, heads, -1, -1) for part in parts], -1), reached
+
+
+def _fixed_mask(
+    graph: Graph, blocks: list[Block], dtype: torch.dtype, biased: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    edges = [graph.edges[key] for key, _ in blocks]
+    if not biased and all(type(e.structure) is AllPairs for e in edges):
+        if all(e.src.uniform and e.src.longest for e in edges):
+            return None, None
+        mask = torch.cat([e.src.valid for e in edges], -1)[:, None].to(dtype).log()
+    else:
+        mask = torch.cat([_log_multiplicity(e, slot, dtype) for e, (_, slot) in zip(edges, blocks, strict=True)], -1)
+    reached = (mask > -torch.inf).any(-1)
+    if bool(reached.all()):
+        return mask[:, None], None
+    return mask.masked_fill(~reached[..., None], 0.0)[:, None], reached
 
 
 def _log_multiplicity(edges: Edges, slot: int, dtype: torch.dtype) -> Tensor:

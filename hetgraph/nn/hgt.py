@@ -130,13 +130,13 @@ class HGTLayer(nn.Module):
         inputs = self._inputs(graph, x)
         heard = _backend(backend, graph)(graph, inputs)
         out = dict(x)
-        for i, name in enumerate(self.schema.nodes):
+        weights = zip(self.out_weight.unbind(0), self.out_bias.unbind(0), strict=True)
+        for i, (name, (weight, bias)) in enumerate(zip(self.schema.nodes, weights, strict=True)):
             if name not in heard:
                 if self.in_dims[name] != self.width:
                     del out[name]
                 continue
-            message = gelu(heard[name].flatten(1))
-            new = linear(message, self.out_weight[i], self.out_bias[i])
+            new = linear(gelu(heard[name].flatten(1)), weight, bias)
             if self.skip is not None and self.in_dims[name] == self.width:
                 gate = self.skip[i].sigmoid()
                 new = gate * new + (1 - gate) * x[name]
@@ -149,17 +149,18 @@ class HGTLayer(nn.Module):
 
     def _inputs(self, graph: Graph, x: Mapping[str, Tensor]) -> Attention:
         self._check(graph, x)
-        k, q, v = {}, {}, {}
-        for i, name in enumerate(self.schema.nodes):
-            projected = linear(x[name], self.kqv_weight[i], self.kqv_bias[i])
-            k[name], q[name], v[name] = projected.view(len(projected), 3, self.heads, self.width // self.heads).unbind(
-                1
-            )
+        # stacked weights are taken apart in one piece: the gradient of every single index would be a whole stack
+        sides = {
+            name: linear(x[name], weight, bias).view(-1, 3, self.heads, self.width // self.heads)
+            for name, weight, bias in zip(self.schema.nodes, self.kqv_weight, self.kqv_bias.unbind(0), strict=True)
+        }
         scale = 1 / math.sqrt(self.width // self.heads)
-        att_plain = self.att * (self.mu * scale)[..., None, None]
-        att, msg = {}, {}
-        for key, slot in self._plain.items():
-            att[key], msg[key] = att_plain[slot : slot + 1], self.msg[slot : slot + 1]
+        att: dict[EdgeKey, Tensor] = {}
+        msg: dict[EdgeKey, Tensor] = {}
+        if self._plain:
+            scaled = self.att * (self.mu * scale)[..., None, None]
+            att.update(zip(self._plain, scaled.split(1), strict=True))
+            msg.update(zip(self._plain, self.msg.split(1), strict=True))
         for key, slot in self._many.items():
             mix_att, mix_msg = self.mixing[slot].unbind(0)
             mixed = torch.einsum("rb,bhde->rhde", mix_att, self.att_basis[slot])
@@ -169,8 +170,8 @@ class HGTLayer(nn.Module):
         for key, slot in self._featured.items():
             features = graph.edges[key].feature_matrix()
             assert features is not None
-            bias[key] = features.to(k[key[0]].dtype) @ self.edge_weight[slot]
-        return Attention(q, k, v, att, msg, bias)
+            bias[key] = features.to(sides[key[0]].dtype) @ self.edge_weight[slot]
+        return Attention(sides, att, msg, bias)
 
     def _check(self, graph: Graph, x: Mapping[str, Tensor]) -> None:
         mine, theirs = self.schema, graph.schema
