@@ -15,7 +15,8 @@ from torch import Tensor
 
 from hetgraph import EdgeType, NodeType, Sample, Schema, rules
 from hetgraph.nn import HGTLayer
-from hetgraph.nn.hgt import BACKENDS, choose_backend
+from hetgraph.nn.choice import choose_backend
+from hetgraph.nn.hgt import BACKENDS
 
 Outputs = dict[str, Tensor]
 
@@ -184,7 +185,7 @@ def test_biases_of_a_thousand_overflow_nowhere(backend) -> None:
 def test_auto_takes_edge_lists_where_few_padded_pairs_are_edges() -> None:
     def chosen(rule: object) -> str:
         schema = Schema([NodeType("frame", 1)], [EdgeType("frame", "near", "frame", rule=rule)])
-        return choose_backend(World(schema, [Sample(frame=np.zeros((200, 1)))]).graph())
+        return choose_backend(World(schema, [Sample(frame=np.zeros((1000, 1)))]).graph())
 
     assert chosen(rules.all_pairs) == "dense"
     assert chosen(rules.window(2)) == "sparse"

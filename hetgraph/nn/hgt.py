@@ -16,6 +16,7 @@ from ..rules import given
 from ..schema import EdgeKey, EdgeType, NodeType, Schema
 from . import dense, sparse
 from .attention import Attention
+from .choice import choose_backend
 
 BACKENDS = {"dense": dense.aggregate, "sparse": sparse.aggregate, "plain": sparse.plain}
 
@@ -128,7 +129,8 @@ class HGTLayer(nn.Module):
                 another size or width.
         """
         inputs = self._inputs(graph, x)
-        heard = _backend(backend, graph)(graph, inputs)
+        run = _backend(choose_backend(graph, self.width, self.heads) if backend == "auto" else backend)
+        heard = run(graph, inputs)
         out = dict(x)
         weights = zip(self.out_weight.unbind(0), self.out_bias.unbind(0), strict=True)
         for i, (name, (weight, bias)) in enumerate(zip(self.schema.nodes, weights, strict=True)):
@@ -232,22 +234,7 @@ class HGTLayer(nn.Module):
         return f"{types}, width={self.width}, heads={self.heads}"
 
 
-def _backend(name: str, graph: Graph) -> Any:
-    if name == "auto":
-        name = choose_backend(graph)
+def _backend(name: str) -> Any:
     if name not in BACKENDS:
         raise HetgraphError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}")
     return BACKENDS[name]
-
-
-def choose_backend(graph: Graph) -> str:
-    """The backend that is expected to be faster on this graph.
-
-    Dense work grows with the padded pairs, sparse work with the edges; where fewer than one padded pair in
-    thirteen is an edge, edge lists are cheaper (measured with plain torch on a CPU: 7.6 % is even).
-    """
-    if "backend" not in graph.cache:
-        pairs = sum(len(graph) * e.src.longest * e.dst.longest for e in graph.edges.values())
-        few = sum(len(e) for e in graph.edges.values()) < 0.076 * pairs
-        graph.cache["backend"] = "sparse" if few else "dense"
-    return graph.cache["backend"]
