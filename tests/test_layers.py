@@ -18,6 +18,7 @@ ORDER = [
     "sample",
     "edges",
     "graph",
+    "sampling",
     "builder",
     "interop",
     "builders",
