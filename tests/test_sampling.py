@@ -148,6 +148,18 @@ def test_with_replacement_the_draws_are_multinomial() -> None:
     assert len(NeighborSampler(two_types(SMALL), [-1], replace=True)("a", [0]).edges[AA]) == 3
 
 
+def test_with_replacement_every_node_draws_from_its_own_edges() -> None:
+    # nodes with one and with five incoming edges in turn: source 10 k + e goes to node k
+    pairs = [(10 * k + e, k) for k in range(1000) for e in range(5 if k % 2 else 1)]
+    graph = two_types({AB: pairs}, 10_000, 1000)
+    part = NeighborSampler(graph, [2], replace=True)("b", range(1000))
+    source, end = graph.edge_index[AB][:, part.edges[AB]]
+    assert end.tolist() == np.repeat(np.arange(1000), 2).tolist()
+    assert (source // 10).tolist() == end.tolist()
+    seen = Counter((source % 10)[end % 2 == 1].tolist())
+    assert fits(seen, {e: Fraction(1, 5) for e in range(5)})
+
+
 def test_draws_of_neighbouring_nodes_and_of_following_epochs_are_independent() -> None:
     graph = stars(2000, 3)
     first, second = (chosen(graph, 3, 1, epoch) for epoch in (0, 1))
@@ -478,7 +490,8 @@ def drawn(part: Subgraph) -> dict[EdgeKey, list[int]]:
 
 
 def test_a_draw_depends_on_seed_epoch_and_ids_alone() -> None:
-    graph = stars(60, 9)
+    # the e-th edge into node i comes from 9 i + e
+    graph = two_types({AB: [(9 * i + e, i) for i in range(60) for e in range(9)]}, 540, 60)
     ids = torch.arange(60)
     sampler = NeighborSampler(graph, [4])
     first = drawn(sampler("b", ids, 7))
@@ -488,8 +501,13 @@ def test_a_draw_depends_on_seed_epoch_and_ids_alone() -> None:
     assert drawn(NeighborSampler(graph, [4])("b", ids.numpy().astype(np.int32), np.int64(7))) == first
     assert drawn(sampler("b", ids, 8)) != first
     assert drawn(NeighborSampler(graph, [4], seed=1)("b", ids, 7)) != first
-    other = sampler("b", ids[1:], 7)
-    assert drawn(other)[AB] != [e for e in first[AB] if int(graph.edge_index[AB][1, e]) != 0]
+
+    def steps(nodes: Tensor) -> list[int]:
+        return (graph.edge_index[AB][0, sampler("b", nodes, 7).edges[AB]] % 9).tolist()
+
+    # other ids, or the same in another order, do not draw the same places at the same rows of the batch
+    assert steps(ids[:30]) != steps(ids[30:])
+    assert steps(ids) != steps(ids.flip(0))
 
 
 def test_batches_cover_the_ids_once_in_an_order_of_their_epoch() -> None:
