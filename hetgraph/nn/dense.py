@@ -11,8 +11,9 @@ an edge type, or one relation of an edge type that has some.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,44 +55,56 @@ def aggregate(graph: Graph, inputs: Attention) -> dict[str, Tensor]:
     return out
 
 
+class _Run(NamedTuple):
+    """Blocks from one source type to one destination type; they lie side by side at both ends."""
+
+    target: int
+    offset: int
+    count: int
+
+
 @dataclass(frozen=True)
 class _Plan:
     """Where the mapped keys and values of a graph go.
 
     Attributes:
         types: node types that send or hear anything, in the order their padded states are given.
-        sources: source type -> its blocks, side by side in one product.
-        targets: destination type -> its blocks, side by side along the source axis.
-        places: source type -> for each of its blocks, the number of the target and the offset on its source axis.
+        sources: source type -> its blocks, side by side in one product; those to one destination type in a row.
+        targets: destination type -> its blocks, side by side along the source axis; those of one source type in a row.
+        runs: source type -> its blocks again, destination type by destination type: number of the target, offset
+            on its source axis, number of blocks.
         longest: type -> size of its padded node axis.
     """
 
     types: list[str]
     sources: dict[str, list[Block]]
     targets: dict[str, list[Block]]
-    places: dict[str, list[tuple[int, int]]]
+    runs: dict[str, list[_Run]]
     longest: dict[str, int]
 
 
 def _plan(graph: Graph) -> _Plan:
     if "dense plan" not in graph.cache:
-        targets, sources, where = {}, {}, {}
+        between: dict[tuple[str, str], list[Block]] = {}
+        for key in graph.schema.edges:
+            for slot in _slots(graph, key):
+                between.setdefault((key[0], key[2]), []).append((key, slot))
+        names = list(graph.layout)
         longest = {name: layout.longest for name, layout in graph.layout.items()}
-        for name, incoming in graph.schema.incoming.items():
-            blocks = [(key, slot) for key in incoming for slot in _slots(graph, key)]
-            if blocks:
-                offset = 0
-                for block in blocks:
-                    where[block] = len(targets), offset
-                    offset += longest[block[0][0]]
-                targets[name] = blocks
-        for name in graph.layout:
-            blocks = [(key, slot) for key in graph.schema.edges if key[0] == name for slot in _slots(graph, key)]
-            if blocks:
-                sources[name] = blocks
-        places = {name: [where[block] for block in blocks] for name, blocks in sources.items()}
-        types = [name for name in graph.layout if name in sources or name in targets]
-        graph.cache["dense plan"] = _Plan(types, sources, targets, places, longest)
+        sources = {s: [block for d in names for block in between.get((s, d), [])] for s in names}
+        targets = {d: [block for s in names for block in between.get((s, d), [])] for d in names}
+        sources = {name: blocks for name, blocks in sources.items() if blocks}
+        targets = {name: blocks for name, blocks in targets.items() if blocks}
+        runs: dict[str, list[_Run]] = {name: [] for name in sources}
+        offset = dict.fromkeys(targets, 0)
+        for s in sources:
+            for i, d in enumerate(targets):
+                if (s, d) in between:
+                    count = len(between[s, d])
+                    runs[s].append(_Run(i, offset[d], count))
+                    offset[d] += count * longest[s]
+        types = [name for name in names if name in sources or name in targets]
+        graph.cache["dense plan"] = _Plan(types, sources, targets, runs, longest)
     return graph.cache["dense plan"]
 
 
@@ -124,14 +137,13 @@ class _LayOut(torch.autograd.Function):
             width = sum(plan.longest[key[0]] for key, _ in blocks)
             q = states[name][:, :, 1].transpose(1, 2).clone(memory_format=torch.contiguous_format)
             out += [q, some.new_empty(samples, heads, width, d), some.new_empty(samples, heads, width, d)]
-        for name, places in plan.places.items():
-            longest = plan.longest[name]
+        for name, runs in plan.runs.items():
             rows = states[name].flatten(0, 1)
             for side, part in ((1, 0), (2, 2)):
                 mapped = torch.bmm(rows[:, part].transpose(0, 1), weights[name][side - 1])
-                mapped = mapped.view(heads, samples, longest, len(places), d).permute(3, 1, 0, 2, 4)
-                for (target, offset), block in zip(places, mapped.unbind(0), strict=True):
-                    out[3 * target + side].narrow(2, offset, longest).copy_(block)
+                mapped = mapped.view(heads, samples, plan.longest[name], -1, d)
+                for run, blocks in _cut(runs, mapped):
+                    _place(out[3 * run.target + side], run, plan.longest[name]).copy_(blocks)
         return tuple(out)
 
     @staticmethod
@@ -153,23 +165,34 @@ class _LayOut(torch.autograd.Function):
                 change[:, :, 1].copy_(grads[3 * targets[name]].transpose(1, 2))
             else:
                 change[:, :, 1].zero_()
-            places = plan.places.get(name, [])
-            if not places:
+            runs = plan.runs.get(name, [])
+            if not runs:
                 change[:, :, 0].zero_()
                 change[:, :, 2].zero_()
             else:
                 to_weights[name] = []
                 rows = states[name].flatten(0, 1)
                 for side, part in ((1, 0), (2, 2)):
-                    mapped = change.new_empty(heads, samples, longest, len(places), d)
-                    for (target, offset), block in zip(places, mapped.permute(3, 1, 0, 2, 4).unbind(0), strict=True):
-                        block.copy_(grads[3 * target + side].narrow(2, offset, longest))
-                    flat = mapped.view(heads, samples * longest, len(places) * d)
+                    mapped = change.new_empty(heads, samples, longest, len(plan.sources[name]), d)
+                    for run, blocks in _cut(runs, mapped):
+                        blocks.copy_(_place(grads[3 * run.target + side], run, longest))
+                    flat = mapped.flatten(3).flatten(1, 2)
                     back = torch.bmm(flat, weights[name][side - 1].transpose(1, 2))
                     change[:, :, part].copy_(back.transpose(0, 1).view(samples, longest, heads, d))
                     to_weights[name].append(torch.bmm(rows[:, part].permute(1, 2, 0), flat))
             to_states.append(change)
         return None, *to_states, *(grad for name in plan.sources for grad in to_weights[name])
+
+
+def _cut(runs: list[_Run], mapped: Tensor) -> Iterator[tuple[_Run, Tensor]]:
+    """The runs of ``mapped [H, B, S, blocks, d]``, each as ``[B, H, blocks, S, d]``."""
+    parts = mapped.split([run.count for run in runs], 3)
+    return zip(runs, (part.permute(1, 0, 3, 2, 4) for part in parts), strict=True)
+
+
+def _place(laid: Tensor, run: _Run, longest: int) -> Tensor:
+    """Where a run lies in ``laid [B, H, sum of S, d]``, as ``[B, H, blocks, S, d]``."""
+    return laid.narrow(2, run.offset, run.count * longest).unflatten(2, (run.count, longest))
 
 
 def _by_name(plan: _Plan, tensors: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
