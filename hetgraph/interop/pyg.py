@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -12,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..builder import GraphBuilder
 from ..errors import HetgraphError
 from ..graph import Graph
-from ..rules import given
-from ..sample import Sample, as_tensor
-from ..schema import EdgeKey, EdgeType, NodeType, Schema
+from ..sample import as_tensor
+from ..schema import Schema
+from .parts import Part, divide, divide_edges, graph_of, relation_ids
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch, HeteroData
@@ -57,7 +55,7 @@ def to_pyg(graph: Graph) -> Batch:
             columns = {"edge_index": index.T, **{_escape(n, edge=True): f for n, f in edges.features.items()}}
             if edges.relation is not None:
                 columns["relation"] = edges.relation
-            for part, columns_of_part in zip(parts, _divide(columns, owner, len(parts)), strict=True):
+            for part, columns_of_part in zip(parts, divide(columns, owner, len(parts)), strict=True):
                 store = part.get_edge_store(*key)
                 for attribute, value in columns_of_part.items():
                     store[attribute] = value.T if attribute == "edge_index" else value
@@ -99,48 +97,17 @@ def from_pyg(data: HeteroData | Batch | Sequence[HeteroData], schema: Schema | N
         parts = _split(data, schema)
     else:
         parts = [part for i, d in enumerate(whole) for part in _read(d, schema, [str(i)], batched=False)]
-    if schema is None:
-        schema = _schema_of(parts)
-    plain = Schema(
-        schema.nodes.values(),
-        [EdgeType(*key, rule=given, features=e.features, relations=e.relations) for key, e in schema.edges.items()],
-    )
-    samples = [part.sample(plain) for part in parts]
-    x = [part.nodes[n]["x"] for part in parts for n in part.nodes]
-    dtype = torch.float64 if any(t.dtype == torch.float64 for t in x) else torch.float32
-    graph = GraphBuilder(plain, dtype)(samples)
-    graph.schema = schema
-    return graph
+    return graph_of(parts, schema)
 
 
-@dataclass
-class _Part:
-    """One sample as PyG has it."""
-
-    id: str
-    target: Any = None
-    nodes: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    edges: dict[EdgeKey, dict[str, Tensor]] = field(default_factory=dict)
-
-    def sample(self, schema: Schema) -> Sample:
-        nodes: dict[str, dict[str, Tensor]] = {}
-        for name, values in self.nodes.items():
-            optional = schema.nodes[name].optional if name in schema.nodes else ()
-            nodes[name] = {f: v for f, v in values.items() if not (f in optional and _absent(v))}
-        edges = {
-            key: values for key, values in self.edges.items() if values["index"].shape[1] or key not in schema.edges
-        }
-        return Sample(id=self.id, target=self.target, nodes=nodes, edges=edges)
-
-
-def _read(data: HeteroData, schema: Schema | None, ids: list[str], *, batched: bool) -> list[_Part]:
+def _read(data: HeteroData, schema: Schema | None, ids: list[str], *, batched: bool) -> list[Part]:
     """The samples of a ``HeteroData`` (one) or of a ``Batch`` (one for each of ``ids``)."""
     everything = data.stores[0]
     size = len(ids)
     names = everything.get(_free(_ID, data.node_types))
     if names is not None:
         ids = [str(n) for n in names] if batched and not isinstance(names, str) else [str(names)] * size
-    parts = [_Part(name) for name in ids]
+    parts = [Part(name) for name in ids]
     owners: dict[str, Tensor] = {}
     for name, store in data.node_items():
         where = f"node type {name!r}" if batched else f"sample {ids[0]!r}: node type {name!r}"
@@ -152,7 +119,7 @@ def _read(data: HeteroData, schema: Schema | None, ids: list[str], *, batched: b
         owners[name] = _owner(store, len(x), size, where) if batched else torch.zeros(len(x), dtype=torch.long)
         wanted = schema.nodes[name].all_fields if schema is not None and name in schema.nodes else None
         columns = {"x": x, **_columns(store, len(x), wanted, where, edge=False)}
-        for part, values in zip(parts, _divide(columns, owners[name], size), strict=True):
+        for part, values in zip(parts, divide(columns, owners[name], size), strict=True):
             # a type that a sample of a batch does not have cannot be told from an empty one
             part.nodes[name] = values
     for key, store in data.edge_items():
@@ -172,27 +139,18 @@ def _read(data: HeteroData, schema: Schema | None, ids: list[str], *, batched: b
                 raise HetgraphError(
                     f"{where}: edge_index must lie in 0 .. {len(end) - 1}, got {int(row.min())} .. {int(row.max())}"
                 )
-        if bool((ends[0][index[0]] != ends[1][index[1]]).any()):
-            raise HetgraphError(f"{where} connects different samples")
         edge = schema.edges.get(key) if schema is not None else None
         columns = _columns(store, index.shape[1], None if edge is None else edge.features, where, edge=True)
         if "relation" in store and (edge is None or edge.relations):
-            columns["relation"] = as_tensor(store["relation"], f"{where}: relation")
-            if columns["relation"].is_floating_point() or columns["relation"].shape != (index.shape[1],):
-                got = f"{columns['relation'].dtype} {list(columns['relation'].shape)}"
-                raise HetgraphError(f"{where}: relation must be integers [E], got {got}")
-        owner = ends[1][index[1]]
-        counts = [torch.bincount(end, minlength=size) for end in ends]
-        first = torch.stack([count.cumsum(0) - count for count in counts])
-        columns["index"] = (index - first[:, owner]).T
-        for part, values in zip(parts, _divide(columns, owner, size), strict=True):
-            part.edges[key] = {**values, "index": values["index"].T}
+            columns["relation"] = relation_ids(store["relation"], index.shape[1], where)
+        for part, values in zip(parts, divide_edges(index, columns, *ends, size, where), strict=True):
+            part.edges[key] = values
     for part, target in zip(parts, _targets(data, size, batched=batched), strict=True):
         part.target = target
     return parts
 
 
-def _split(batch: Batch, schema: Schema | None) -> list[_Part]:
+def _split(batch: Batch, schema: Schema | None) -> list[Part]:
     return _read(batch, schema, [str(i) for i in range(batch.num_graphs)], batched=True)
 
 
@@ -234,62 +192,6 @@ def _columns(store: Any, rows: int, wanted: Mapping[str, int] | None, where: str
         for name, value in store.items()
         if name not in skip and isinstance(value, Tensor) and value.dim() in (1, 2) and len(value) == rows
     }
-
-
-def _schema_of(parts: Sequence[_Part]) -> Schema:
-    """Node types with their widths, fields and features as found; a field some sample lacks is optional."""
-    nodes: dict[str, list[dict[str, Tensor]]] = {}
-    edges: dict[EdgeKey, list[dict[str, Tensor]]] = {}
-    for part in parts:
-        for name, values in part.nodes.items():
-            nodes.setdefault(name, []).append(values)
-            dim, other = nodes[name][0]["x"].shape[1], values["x"].shape[1]
-            if dim != other:
-                raise HetgraphError(
-                    f"sample {part.id!r}: node type {name!r} has dim {other}, an earlier sample has {dim}"
-                )
-        for key, values in part.edges.items():
-            edges.setdefault(key, []).append(values)
-    types = []
-    for name, seen in nodes.items():
-        # empty node sets need not carry the fields, unless nothing else tells them
-        seen = [values for values in seen if len(values["x"])] or seen
-        every = {f: _width(v) for values in seen for f, v in values.items() if f != "x"}
-        sure = {f: w for f, w in every.items() if all(f in values and not _absent(values[f]) for values in seen)}
-        optional = {f: w for f, w in every.items() if f not in sure}
-        types.append(NodeType(name, seen[0]["x"].shape[1], fields=sure, optional=optional))
-    kinds = []
-    for key, seen in edges.items():
-        seen = [values for values in seen if values["index"].shape[1]] or seen
-        features = {f: _width(v) for values in seen for f, v in values.items() if f not in ("index", "relation")}
-        count = max(
-            (int(values["relation"].max()) + 1 for values in seen if len(values.get("relation", ()))), default=0
-        )
-        names = tuple(str(i) for i in range(count))
-        kinds.append(EdgeType(*key, rule=given, features=features, relations=names))
-    return Schema(types, kinds)
-
-
-def _width(value: Tensor) -> int:
-    return value.shape[1] if value.dim() == 2 else 0
-
-
-def _absent(value: Tensor) -> bool:
-    """NaN throughout, which is how a graph holds an optional field that a sample lacks."""
-    return len(value) > 0 and value.is_floating_point() and bool(value.isnan().all())
-
-
-def _divide(columns: Mapping[str, Tensor], owner: Tensor, size: int) -> list[dict[str, Tensor]]:
-    """For each sample its rows of every column, in order."""
-    if bool((owner[1:] < owner[:-1]).any()):
-        order = torch.argsort(owner, stable=True)
-        columns = {name: value[order] for name, value in columns.items()}
-    sizes = torch.bincount(owner, minlength=size).tolist()
-    parts: list[dict[str, Tensor]] = [{} for _ in range(size)]
-    for name, value in columns.items():
-        for part, rows in zip(parts, value.split(sizes), strict=True):
-            part[name] = rows
-    return parts
 
 
 def _free(name: str, taken: Collection[str]) -> str:
