@@ -216,6 +216,19 @@ class Graph:
 
         return from_pyg(data, schema)
 
+    def to_dgl(self) -> Any:
+        """A batched DGL graph (needs the extra ``dgl``); see :func:`hetgraph.interop.dgl.to_dgl`."""
+        from .interop.dgl import to_dgl
+
+        return to_dgl(self)
+
+    @staticmethod
+    def from_dgl(data: Any, schema: Schema | None = None) -> Graph:
+        """From a ``DGLGraph`` or a list of them; see :func:`hetgraph.interop.dgl.from_dgl`."""
+        from .interop.dgl import from_dgl
+
+        return from_dgl(data, schema)
+
     def to_networkx(self) -> nx.MultiDiGraph:
         """A networkx multigraph; see :func:`hetgraph.interop.networkx.to_networkx`."""
         from .interop.networkx import to_networkx

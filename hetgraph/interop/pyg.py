@@ -143,7 +143,7 @@ def _read(data: HeteroData, schema: Schema | None, ids: list[str], *, batched: b
         columns = _columns(store, index.shape[1], None if edge is None else edge.features, where, edge=True)
         if "relation" in store and (edge is None or edge.relations):
             columns["relation"] = relation_ids(store["relation"], index.shape[1], where)
-        for part, values in zip(parts, divide_edges(index, columns, *ends, size, where), strict=True):
+        for part, values in zip(parts, divide_edges(index, columns, ends[0], ends[1], size, where), strict=True):
             part.edges[key] = values
     for part, target in zip(parts, _targets(data, size, batched=batched), strict=True):
         part.target = target
