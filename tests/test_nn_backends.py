@@ -1,4 +1,4 @@
-"""Both attention backends are the equations of the docstring, whatever form the edges come in."""
+"""All attention backends are the equations of the docstring, whatever form the edges come in."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from extras import needs_dgl
 from graphs import KINDS, World, close, connections, edge_type, random_sample, randomize, reference, scalar, states
 from graphs import worlds as random_worlds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from hetgraph import EdgeType, NodeType, Sample, Schema, rules
+from hetgraph import EdgeType, HetgraphError, NodeType, Sample, Schema, rules
+from hetgraph.interop.dgl import load_dgl
 from hetgraph.nn import HGTLayer
 from hetgraph.nn.choice import choose_backend
 from hetgraph.nn.hgt import BACKENDS
 
 Outputs = dict[str, Tensor]
+EVERY = [pytest.param(name, marks=needs_dgl if name == "dgl" else ()) for name in sorted(BACKENDS)]
 
 
 def random_layer(world: World, heads: int, residual: bool = True, bases: int = 8) -> HGTLayer:
@@ -46,7 +50,7 @@ def same(found: Outputs, expected: Outputs, tolerance: float) -> None:
         close(found[name], value, tolerance)
 
 
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("backend", EVERY)
 @settings(max_examples=60, deadline=None)
 @given(world=random_worlds(), heads=st.integers(1, 3), residual=st.booleans(), bases=st.integers(1, 4))
 def test_outputs_and_gradients_equal_a_loop_over_single_edges(backend, world, heads, residual, bases) -> None:
@@ -55,7 +59,7 @@ def test_outputs_and_gradients_equal_a_loop_over_single_edges(backend, world, he
     same(with_gradients(layer, world, lambda x: layer(graph, x, backend)), expected, 1e-9)
 
 
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("backend", EVERY)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_edge_equals_a_loop_over_single_edges(kind, backend) -> None:
     rng = np.random.default_rng(3)
@@ -70,14 +74,15 @@ def test_every_kind_of_edge_equals_a_loop_over_single_edges(kind, backend) -> No
     same(with_gradients(layer, world, lambda x: layer(graph, x, backend)), expected, 1e-10)
 
 
+@pytest.mark.parametrize("other", [name for name in EVERY if name.values != ("dense",)])
 @settings(max_examples=60, deadline=None)
 @given(world=random_worlds(max_samples=6, max_nodes=8))
-def test_dense_equals_sparse_in_single_precision(world) -> None:
+def test_dense_equals_the_others_in_single_precision(other, world) -> None:
     layer = HGTLayer(world.schema, 8, 2)
     randomize(layer, scale=0.3)
     graph = world.graph(torch.float32)
     x = states(graph, layer.in_dims, dtype=torch.float32)
-    same(layer(graph, x, "dense"), layer(graph, x, "sparse"), 1e-5)
+    same(layer(graph, x, "dense"), layer(graph, x, other), 1e-5)
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,7 +141,7 @@ def with_edges(edge: EdgeType, **given: object) -> World:
     return World(schema, [Sample(a=np.zeros((3, 1)), b=np.zeros((2, 1)), edges={KEY: given})])
 
 
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("backend", EVERY)
 def test_an_edge_given_three_times_weighs_three_times_as_much(backend) -> None:
     edge = EdgeType(*KEY, rule=rules.given)
     layer = random_layer(with_edges(edge, index=[[0], [0]]), 2)
@@ -155,7 +160,7 @@ def test_an_edge_given_three_times_weighs_three_times_as_much(backend) -> None:
     close(layer(repeated, x, backend)["b"][0], gate * new + (1 - gate) * x["b"][0], 1e-12)
 
 
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("backend", EVERY)
 def test_the_bias_of_edge_features_is_added_per_head_to_the_logit(backend) -> None:
     edge = EdgeType(*KEY, rule=rules.given, features={"near": 1})
     world = with_edges(edge, index=[[0, 1, 1], [0, 0, 0]], near=[[1.0], [2.0], [-1.0]])
@@ -170,7 +175,7 @@ def test_the_bias_of_edge_features_is_added_per_head_to_the_logit(backend) -> No
     assert layer(graph, x, backend)["b"].isfinite().all()
 
 
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("backend", EVERY)
 def test_biases_of_a_thousand_overflow_nowhere(backend) -> None:
     edge = EdgeType(*KEY, rule=rules.given, features={"near": 1})
     world = with_edges(edge, index=[[0, 0, 1], [0, 0, 1]], near=[[1e3], [-1e3], [-1e3]])
@@ -191,7 +196,7 @@ def test_auto_takes_edge_lists_where_few_padded_pairs_are_edges() -> None:
     assert chosen(rules.window(2)) == "sparse"
 
 
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("backend", EVERY)
 def test_a_graph_seen_under_inference_mode_can_be_trained_on_afterwards(backend) -> None:
     rng = np.random.default_rng(0)
     schema = Schema([NodeType("a", 2)], [edge_type(kind, "a", kind, "a") for kind in KINDS])
@@ -201,3 +206,68 @@ def test_a_graph_seen_under_inference_mode_can_be_trained_on_afterwards(backend)
         layer(graph, {"a": torch.zeros(5, 4, dtype=torch.float64)}, backend)
     found = with_gradients(layer, world, lambda x: layer(graph, x, backend))
     same(found, with_gradients(layer, world, lambda x: layer(world.graph(), x, backend)), 0.0)
+
+
+def test_an_unknown_backend_is_refused_with_those_that_are_known() -> None:
+    world = with_edges(EdgeType(*KEY, rule=rules.given), index=[[0], [0]])
+    layer, graph = random_layer(world, 2), world.graph()
+    with pytest.raises(HetgraphError, match=r"'cuda'.*auto, dense, sparse, plain, dgl"):
+        layer(graph, states(graph, layer.in_dims), "cuda")
+
+
+def large_world() -> World:
+    """Two edge types of 400 edges between 20 nodes each, one of them with features."""
+    rng = np.random.default_rng(0)
+    edges = [EdgeType("a", "to", "b"), EdgeType("b", "near", "b", rule=rules.given, features={"near": 1})]
+    schema = Schema([NodeType("a", 1), NodeType("b", 1)], edges)
+    given = {"index": rng.integers(0, 20, (2, 400)), "near": rng.standard_normal((400, 1))}
+    nodes = {name: rng.standard_normal((20, 1)) for name in "ab"}
+    return World(schema, [Sample(nodes=nodes, edges={("b", "near", "b"): given})])
+
+
+class Largest(TorchDispatchMode):
+    """Entries of the largest floating-point tensor that any operation gives."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for value in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(value, Tensor) and value.is_floating_point():
+                self.numel = max(self.numel, value.numel())
+        return out
+
+
+@pytest.mark.parametrize("backend", EVERY)
+def test_only_plain_torch_makes_a_vector_for_every_edge(backend) -> None:
+    world = large_world()
+    layer = HGTLayer(world.schema, 16, 2).double()
+    graph = world.graph()
+    edges = sum(len(e) for e in graph.edges.values())
+    with Largest() as largest:
+        scalar(layer(graph, states(graph, layer.in_dims), backend)).backward()
+    assert largest.numel > 0
+    assert (largest.numel >= edges * layer.width) == (backend == "plain")
+
+
+@needs_dgl
+def test_layers_share_one_dgl_graph_for_every_type_that_edges_end_in(monkeypatch) -> None:
+    dgl, made = load_dgl(), []
+    build = dgl.heterograph
+    monkeypatch.setattr(dgl, "heterograph", lambda *args, **rest: made.append(build(*args, **rest)) or made[-1])
+    world = large_world()
+    graph = world.graph()
+    for _ in range(3):
+        layer = random_layer(world, 2)
+        scalar(layer(graph, states(graph, layer.in_dims), "dgl")).backward()
+    assert [g.num_edges() for g in made] == [800]
+
+
+@needs_dgl
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_which_dgl_lacks_is_left_to_the_sparse_backend(dtype) -> None:
+    world = large_world()
+    layer = HGTLayer(world.schema, 8, 2).to(dtype)
+    graph = world.graph(torch.float32)
+    x = states(graph, layer.in_dims, dtype=dtype)
+    same(layer(graph, x, "dgl"), layer(graph, x, "sparse"), 0.0)

@@ -80,7 +80,7 @@ class Fusion(Pretrained, library_name="hetgraph", tags=["multimodal", "graph"]):
 
         Args:
             graph: B samples.
-            backend: attention backend, ``auto``, ``dense`` or ``sparse``.
+            backend: attention backend, ``auto``, ``dense``, ``sparse`` or ``dgl``.
 
         Raises:
             HetgraphError: the graph is of another schema.

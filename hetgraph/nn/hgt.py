@@ -14,11 +14,17 @@ from ..errors import HetgraphError
 from ..graph import Graph
 from ..rules import given
 from ..schema import EdgeKey, EdgeType, NodeType, Schema
-from . import dense, sparse
+from . import dense, dgl, sparse
 from .attention import Attention
 from .choice import choose_backend
 
-BACKENDS = {"dense": dense.aggregate, "sparse": sparse.aggregate, "plain": sparse.plain}
+# the module dgl imports DGL itself only when its backend runs
+BACKENDS = {
+    "dense": dense.aggregate,
+    "sparse": sparse.aggregate,
+    "plain": sparse.plain,
+    "dgl": dgl.aggregate,
+}
 
 
 class HGTLayer(nn.Module):
@@ -121,12 +127,12 @@ class HGTLayer(nn.Module):
         Args:
             graph: where the edges are.
             x: node states, type -> ``[N, in_dim]``.
-            backend: ``dense``, ``sparse``, ``plain`` (sparse without the fused kernel) or ``auto``; all give the same
-                result.
+            backend: ``dense``, ``sparse``, ``plain`` (sparse without the fused kernel), ``dgl`` (needs the extra
+                ``dgl``) or ``auto``, which takes one of the first two; all give the same result.
 
         Raises:
-            HetgraphError: unknown backend, a graph of other types, a node type missing in ``x`` or of
-                another size or width.
+            HetgraphError: unknown backend, one that is not installed, a graph of other types, a node type missing
+                in ``x`` or of another size or width.
         """
         inputs = self._inputs(graph, x)
         run = _backend(choose_backend(graph, self.width, self.heads) if backend == "auto" else backend)

@@ -123,7 +123,7 @@ def plain(graph: Graph, inputs: Attention) -> dict[str, Tensor]:
     for name, incoming in graph.schema.incoming.items():
         if not incoming:
             continue
-        sources = [_sources(graph, key, inputs) for key in incoming]
+        sources = [map_sources(graph, key, inputs) for key in incoming]
         weight = _weights(graph, name, sources, inputs)
         message = torch.cat([values[place] for place, _, values in sources]) * weight[..., None]
         heads = torch.cat([graph.edges[key].index[1] for key in incoming])
@@ -137,7 +137,7 @@ def weights(graph: Graph, inputs: Attention) -> dict[EdgeKey, Tensor]:
     out: dict[EdgeKey, Tensor] = {}
     for name, incoming in graph.schema.incoming.items():
         if incoming:
-            joined = _weights(graph, name, [_sources(graph, key, inputs) for key in incoming], inputs)
+            joined = _weights(graph, name, [map_sources(graph, key, inputs) for key in incoming], inputs)
             out.update(zip(incoming, joined.split([len(graph.edges[key]) for key in incoming]), strict=True))
     return out
 
@@ -156,7 +156,7 @@ def _weights(graph: Graph, name: str, sources: list[Sources], inputs: Attention)
     return segment_softmax(torch.cat(scores), torch.cat(heads), len(q))
 
 
-def _sources(graph: Graph, key: EdgeKey, inputs: Attention) -> Sources:
+def map_sources(graph: Graph, key: EdgeKey, inputs: Attention) -> Sources:
     """Row of every edge ``[E]`` in the mapped keys and values ``[rows, H, d]`` of an edge type.
 
     Without relations there is one row per source node; with relations one per (source node, relation)
