@@ -23,6 +23,7 @@ CORE = (
     "pillow",
     "soundfile",
     "librosa",
+    "numba",
     "typer",
     "rich",
     "matplotlib",
