@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hetgraph import EdgeType, HetgraphError, NodeType, Sample, Schema, rules
+from hetgraph import EdgeType, Fusion, Graph, HetgraphError, NodeType, Sample, Schema, rules
+from hetgraph.builders import image_text_audio
 from hetgraph.interop.dgl import load_dgl
 from hetgraph.nn import HGTLayer
 from hetgraph.nn.choice import choose_backend
@@ -271,3 +272,40 @@ def test_half_precision_which_dgl_lacks_is_left_to_the_sparse_backend(dtype) -> 
     graph = world.graph(torch.float32)
     x = states(graph, layer.in_dims, dtype=dtype)
     same(layer(graph, x, "dgl"), layer(graph, x, "sparse"), 0.0)
+
+
+def trained_on(model: Fusion, graph: Graph, run: Callable[[], Tensor]) -> Outputs:
+    model.zero_grad()
+    out = run()
+    out.float().square().sum().backward()
+    return {"z": out, **{n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()}}
+
+
+def ragged_fusion() -> tuple[Fusion, Graph]:
+    schema = image_text_audio(region=3, token=2, frame=4)
+    rng = np.random.default_rng(0)
+    samples = [random_sample(schema, counts, rng, str(i)) for i, counts in enumerate([(4, 3, 2), (1, 4, 0), (0, 2, 5)])]
+    torch.manual_seed(0)
+    return Fusion(schema, width=8, layers=2, heads=2), World(schema, samples).graph(torch.float32)
+
+
+# the compiler itself makes an instance of every autograd function that it meets
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["dense", "sparse", "plain"])
+def test_the_compiler_takes_a_whole_model_without_a_graph_break(backend) -> None:
+    model, graph = ragged_fusion()
+    expected = trained_on(model, graph, lambda: model(graph, backend).z)
+    compiled = torch.compile(lambda: model(graph, backend).z, fullgraph=True, backend="aot_eager")
+    same(trained_on(model, graph, compiled), expected, 1e-5)
+
+
+@pytest.mark.parametrize("backend", ["dense", "sparse", "plain"])
+def test_half_precision_by_autocast_gives_about_the_same(backend) -> None:
+    model, graph = ragged_fusion()
+    expected = trained_on(model, graph, lambda: model(graph, backend).z)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = trained_on(model, graph, lambda: model(graph, backend).z)
+    assert found["z"].dtype == torch.bfloat16
+    for name, value in expected.items():
+        assert bool(found[name].isfinite().all())
+        assert float((found[name].float() - value).norm()) <= 0.05 * float(value.norm()) + 1e-3, name

@@ -14,7 +14,6 @@ Shapes: N nodes of a type, E edges of an edge type, H heads, d width of a head, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from torch import Tensor
 
@@ -30,6 +29,7 @@ class Attention:
         att: edge key -> ``[R, H, d, d]``, already times ``mu / sqrt(d)``; R is 1 without relations.
         msg: edge key -> ``[R, H, d, d]``.
         bias: edge key -> ``[E, H]`` in the order of ``edges.index``, for edge types with features.
+        k, q, v: type -> keys, queries, values, ``[N, H, d]``.
     """
 
     projected: dict[str, Tensor]
@@ -37,21 +37,9 @@ class Attention:
     msg: dict[EdgeKey, Tensor]
     bias: dict[EdgeKey, Tensor]
 
-    @cached_property
-    def _sides(self) -> dict[str, tuple[Tensor, ...]]:
-        return {name: value.unbind(1) for name, value in self.projected.items()}
-
-    @cached_property
-    def k(self) -> dict[str, Tensor]:
-        """Keys, type -> ``[N, H, d]``."""
-        return {name: sides[0] for name, sides in self._sides.items()}
-
-    @cached_property
-    def q(self) -> dict[str, Tensor]:
-        """Queries, type -> ``[N, H, d]``."""
-        return {name: sides[1] for name, sides in self._sides.items()}
-
-    @cached_property
-    def v(self) -> dict[str, Tensor]:
-        """Values, type -> ``[N, H, d]``."""
-        return {name: sides[2] for name, sides in self._sides.items()}
+    def __post_init__(self) -> None:
+        # here and not on demand: taken apart once, and the compiler does not follow cached properties
+        sides = {name: value.unbind(1) for name, value in self.projected.items()}
+        self.k = {name: side[0] for name, side in sides.items()}
+        self.q = {name: side[1] for name, side in sides.items()}
+        self.v = {name: side[2] for name, side in sides.items()}
