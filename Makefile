@@ -6,6 +6,8 @@ EXTRAS := offline,parquet,dgl,test,dev
 # one thread a test process: two of them share the machine without waiting for each other
 ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
+BENCHMARKS := message_passing sparse_attention graph_building training_step memory scaling import_time
+
 .PHONY: env demo test lint format bench clean
 
 env: $(VENV)/.installed
@@ -33,8 +35,10 @@ format: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# one after the other, so that no two measure at the same time; the report fills the table of the README
 bench: env
-	$(BIN)/python -m benchmarks.message_passing --json outputs/message_passing.json
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --json docs/results/$$name.json || exit 1; done
+	$(BIN)/python -m benchmarks.report --results docs/results --images docs/images --into README.md
 
 clean:
 	rm -rf $(VENV) build outputs .pytest_cache .mypy_cache .ruff_cache
