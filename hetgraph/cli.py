@@ -108,6 +108,9 @@ def fit(
         float, typer.Option(min=0.0, max=1.0, help="Probability of leaving a node type out while training.")
     ] = 0.1,
     seed: Annotated[int, typer.Option()] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that build graphs while the model trains; the result is the same.")
+    ] = 0,
     cache: Cache = None,
     no_cache: NoCache = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores here.")] = None,
@@ -139,6 +142,7 @@ def fit(
             ),
             encoding=encoding,
             progress=True,
+            workers=workers,
         )
     for note in done.notes:
         console.print(note, markup=False)

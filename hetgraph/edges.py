@@ -34,6 +34,10 @@ class Made(dict[Any, Any]):
     def __contains__(self, key: Any) -> bool:
         return super().__contains__(key) and (key not in self._inference or torch.is_inference_mode_enabled())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # entry by entry: tensors of a copy are of the mode in which it is made
+        return type(self), (), None, None, iter(self.items())
+
 
 @dataclass
 class Counts:

@@ -4,6 +4,10 @@ Everything random in step n (the order of samples, modality dropout, dropout) is
 and n alone, so a checkpoint needs no generator states and a run that was killed continues as if it had not
 been. On several processes each takes its slice of every global batch; the loss is the mean over the global
 batch, so that (without dropout, whose masks differ between processes) the losses are those of one process.
+
+Graphs may be built by workers in the background (see :mod:`hetgraph.loader`); one set of them serves a whole run,
+which reads its samples in an order known beforehand: those that set the scale of the features, then epoch by epoch
+the training samples and the validation samples.
 """
 
 from __future__ import annotations
@@ -12,8 +16,10 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +30,14 @@ from .builder import GraphBuilder
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .errors import HetgraphError
 from .graph import Graph
+from .loader import GraphLoader
 from .objectives import Ranking
 from .predictor import Prediction, Predictor
+from .progress import TrainingBar
+from .reading import Key, Reading, in_turn
 from .sample import Sample
+from .thinning import Thinning, mix
+from .thinning import without as without
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,7 @@ def fit(
     folder: str | Path | None = None,
     checkpoint_every: int | None = None,
     progress: bool = True,
+    workers: int = 0,
 ) -> History:
     """Train ``model`` in place.
 
@@ -138,38 +150,49 @@ def fit(
             there.
         checkpoint_every: also write it every so many steps (always at the end of an epoch).
         progress: show a progress bar.
+        workers: processes that build graphs while the model trains; samples and rules must then be picklable. The
+            weights are the same for any number of them, also if reading a sample draws from torch's generator.
 
     Returns:
         The history, including the epochs before an interruption.
 
     Raises:
-        HetgraphError: no samples, bad samples, or a loss that is not finite.
+        HetgraphError: no samples, bad samples, a loss that is not finite, or a worker that died.
         CheckpointError: the folder holds the checkpoint of another run, or cannot be written.
     """
-    return _Run(model, samples, valid, settings or TrainingSettings(), folder, checkpoint_every, progress).train()
+    settings = settings or TrainingSettings()
+    return _Run(model, samples, valid, settings, folder, checkpoint_every, progress, workers).train()
 
 
 @torch.inference_mode()
-def predict(model: Predictor, samples: Sequence[Sample], *, batch_size: int = 64) -> Predictions:
-    """Scores and answers for samples, in their order; targets are not needed."""
+def predict(model: Predictor, samples: Sequence[Sample], *, batch_size: int = 64, workers: int = 0) -> Predictions:
+    """Scores and answers for samples, in their order; targets are not needed. For ``workers`` see :func:`fit`."""
     ids: list[str] = []
     scores: list[Tensor] = []
     weights: dict[str, list[Tensor]] = {name: [] for name in model.schema.nodes}
-    for graph in _graphs(model, samples, batch_size):
-        out = model(graph)
-        ids += [graph.ids[i] for i in out.fused.sample.tolist()]
-        scores.append(out.scores.float().cpu())
-        for name, alpha in out.fused.weights.items():
-            weights[name].append(alpha.float().cpu())
+    with _graphs(model, samples, batch_size, workers) as graphs:
+        for graph in _evaluated(model, graphs):
+            out = model(graph)
+            ids += [graph.ids[i] for i in out.fused.sample.tolist()]
+            scores.append(out.scores.float().cpu())
+            for name, alpha in out.fused.weights.items():
+                weights[name].append(alpha.float().cpu())
     joined = torch.cat(scores)
     return Predictions(ids, joined, model.objective.decode(joined), {n: torch.cat(w) for n, w in weights.items()})
 
 
+def evaluate(
+    model: Predictor, samples: Sequence[Sample], *, batch_size: int = 64, workers: int = 0
+) -> dict[str, float]:
+    """Metrics of the model's objective over samples with targets. For ``workers`` see :func:`fit`."""
+    with _graphs(model, samples, batch_size, workers) as graphs:
+        return _score(model, graphs)
+
+
 @torch.inference_mode()
-def evaluate(model: Predictor, samples: Sequence[Sample], *, batch_size: int = 64) -> dict[str, float]:
-    """Metrics of the model's objective over samples with targets."""
+def _score(model: Predictor, graphs: Iterable[Graph]) -> dict[str, float]:
     scores, targets = [], []
-    for graph in _graphs(model, samples, batch_size):
+    for graph in _evaluated(model, graphs):
         out = model(graph)
         scores.append(out.scores.float().cpu())
         targets.append(_targets(model, graph, out).cpu())
@@ -186,44 +209,26 @@ def _targets(model: Predictor, graph: Graph, out: Prediction) -> Tensor:
     return torch.cat(rows).to(graph.device)
 
 
-def _graphs(model: Predictor, samples: Sequence[Sample], batch_size: int) -> Iterator[Graph]:
-    """Graphs of the samples on the model's device; the model is in evaluation mode while they are used."""
+def _graphs(
+    model: Predictor, samples: Sequence[Sample], batch_size: int, workers: int
+) -> closing[Generator[Graph, None, None]]:
+    """Graphs of the samples; to be left by ``with``."""
     if not len(samples):
         raise HetgraphError("no samples")
-    builder = GraphBuilder(model.schema)
+    batches = in_turn(len(samples), batch_size)
+    return closing(iter(GraphLoader(samples, GraphBuilder(model.schema), batches, workers=workers)))
+
+
+def _evaluated(model: Predictor, graphs: Iterable[Graph]) -> Iterator[Graph]:
+    """The graphs on the model's device; the model is in evaluation mode while they are used."""
     device = next(model.parameters()).device
     training = model.training
     model.eval()
     try:
-        for start in range(0, len(samples), batch_size):
-            stop = min(start + batch_size, len(samples))
-            yield builder([_named(samples, i) for i in range(start, stop)]).to(device)
+        for graph in graphs:
+            yield graph.to(device, non_blocking=True)
     finally:
         model.train(training)
-
-
-def _named(samples: Sequence[Sample], i: int) -> Sample:
-    """Sample ``i``, called by its place in the whole sequence if it has no id."""
-    sample = samples[i]
-    if isinstance(sample, Sample) and sample.id is None:
-        named = Sample(id=str(i), target=sample.target)
-        named.nodes, named.edges = sample.nodes, sample.edges
-        return named
-    return sample
-
-
-def without(sample: Sample, *types: str) -> Sample:
-    """The sample with these node types, and the edges that touch them, taken out."""
-    out = Sample(id=sample.id, target=sample.target)
-    out.nodes = {name: value for name, value in sample.nodes.items() if name not in types}
-    out.edges = {key: value for key, value in sample.edges.items() if key[0] not in types and key[2] not in types}
-    return out
-
-
-def _mix(*numbers: int) -> int:
-    """One seed from several numbers."""
-    digest = hashlib.blake2b(json.dumps(numbers).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 class _Run:
@@ -238,12 +243,15 @@ class _Run:
         folder: str | Path | None,
         checkpoint_every: int | None,
         progress: bool,
+        workers: int = 0,
     ) -> None:
         from accelerate import Accelerator
 
         if not len(samples):
             raise HetgraphError("no training samples")
-        self.samples, self.valid, self.settings = samples, valid, settings
+        if valid is not None and not len(valid):
+            raise HetgraphError("no validation samples")
+        self.samples, self.valid, self.settings, self.workers = samples, valid, settings, workers
         # several processes without a GPU are only seen as such if asked for the CPU
         self.accelerator = Accelerator(cpu=not torch.accelerator.is_available())
         self.model = model.to(self.accelerator.device)
@@ -267,27 +275,42 @@ class _Run:
 
     def train(self) -> History:
         path = self.folder / "checkpoint.safetensors" if self.folder else None
+        scale = self.settings.standardize
         if path is not None and path.exists():
             self.state = load_checkpoint(path, self.model, self.optimizer, self.state.identity)
             self.state.average = {n: v.to(self.accelerator.device) for n, v in self.state.average.items()}
-        elif self.settings.standardize:
-            batches = range(0, len(self.samples), self.settings.batch_size)
-            self.model.fusion.standardize(self.builder(self._slice(start)) for start in batches)
+            scale = False
         history = History(**self.state.history)
-        self._agree()
-        with torch.random.fork_rng(), _Bar(self.progress, self.settings.epochs, self.steps_per_epoch) as bar:
+        shown = TrainingBar(self.progress, self.settings.epochs, self.steps_per_epoch)
+        with torch.random.fork_rng(), closing(self._graphs(scale)) as graphs, shown as bar:
+            if scale:
+                self.model.fusion.standardize(islice(graphs, self.steps_per_epoch))
+            self._agree()
             for epoch in range(self.state.epoch, self.settings.epochs):
                 if history.stopped_early(self.settings.patience):
                     break
-                self._epoch(epoch, history, path, bar)
+                self._epoch(epoch, graphs, history, path, bar)
         kept = self.state.best or self.state.average
         if kept:
             self.model.load_state_dict({n: v.to(self.accelerator.device) for n, v in kept.items()})
         return history
 
-    def _slice(self, start: int) -> list[Sample]:
-        stop = min(start + self.settings.batch_size, len(self.samples))
-        return [_named(self.samples, i) for i in range(start, stop)]
+    def _graphs(self, scale: bool) -> Generator[Graph, None, None]:
+        """All graphs of the run from where it is, in the order in which they are used."""
+        settings, group = self.settings, self.model.fusion.settings["group"]
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        thinning = Thinning(settings.modality_dropout, settings.seed, group)
+        reading = Reading(self.samples, self.valid or (), thinning)
+        first, step = self.state.epoch, self.state.step_in_epoch
+
+        def batches() -> Iterator[list[Key]]:
+            if scale:
+                yield from reading.scale(settings.batch_size)
+            for epoch in range(first, settings.epochs):
+                start = step if epoch == first else 0
+                yield from reading.epoch(epoch, settings.batch_size, step=start, rank=rank, world=world)
+
+        return iter(GraphLoader(reading, self.builder, batches(), workers=self.workers))
 
     def _agree(self) -> None:
         """Let every process start from the weights of the first."""
@@ -295,20 +318,18 @@ class _Run:
             for value in self.model.state_dict().values():
                 torch.distributed.broadcast(value, 0)
 
-    def _epoch(self, epoch: int, history: History, path: Path | None, bar: _Bar) -> None:
+    def _epoch(
+        self, epoch: int, graphs: Generator[Graph, None, None], history: History, path: Path | None, bar: TrainingBar
+    ) -> None:
         self.model.train()
-        order = torch.randperm(
-            len(self.samples), generator=torch.Generator().manual_seed(_mix(self.settings.seed, epoch))
-        ).tolist()
         state = self.state
         started = time.perf_counter()
         for step in range(state.step_in_epoch, self.steps_per_epoch):
-            chosen = order[step * self.settings.batch_size : (step + 1) * self.settings.batch_size]
-            loss, rows = self._step(epoch, epoch * self.steps_per_epoch + step, chosen)
+            loss, rows = self._step(epoch, step, next(graphs))
             state.loss_sum += loss * rows
             state.rows += rows
             state.step_in_epoch = step + 1
-            bar.step(epoch, state.loss_sum / state.rows, history)
+            bar.step(epoch, state.loss_sum / state.rows, history.valid[-1] if history.valid else {})
             if self.every and (step + 1) % self.every == 0 and step + 1 < self.steps_per_epoch:
                 state.seconds += time.perf_counter() - started
                 started = time.perf_counter()
@@ -316,17 +337,16 @@ class _Run:
         history.loss.append(state.loss_sum / state.rows)
         history.seconds.append(state.seconds + time.perf_counter() - started)
         if self.valid is not None:
-            self._validate(epoch, history)
+            self._validate(epoch, islice(graphs, math.ceil(len(self.valid) / self.settings.batch_size)), history)
         state.epoch, state.step_in_epoch = epoch + 1, 0
         state.loss_sum, state.rows, state.seconds = 0.0, 0, 0.0
         self._save(path, history)
 
-    def _validate(self, epoch: int, history: History) -> None:
-        assert self.valid is not None
+    def _validate(self, epoch: int, graphs: Iterable[Graph], history: History) -> None:
         objective = self.model.objective
         own = _copied(self.model.state_dict())
         self.model.load_state_dict(self.state.average or own)
-        scores = evaluate(self.model, self.valid, batch_size=self.settings.batch_size)
+        scores = _score(self.model, graphs)
         history.valid.append(scores)
         value = scores[objective.main]
         best = None if history.best_epoch is None else history.valid[history.best_epoch][objective.main]
@@ -342,17 +362,16 @@ class _Run:
             save_checkpoint(path, self.state, self.model, self.optimizer)
         self.accelerator.wait_for_everyone()
 
-    def _step(self, epoch: int, number: int, chosen: list[int]) -> tuple[float, int]:
+    def _step(self, epoch: int, step: int, graph: Graph) -> tuple[float, int]:
         """One optimiser step; the mean loss over the global batch and the number of its rows."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        torch.manual_seed(_mix(self.settings.seed, number, rank))
+        number = epoch * self.steps_per_epoch + step
+        torch.manual_seed(mix(self.settings.seed, number, rank))
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(number)
-        mine = chosen[rank::world]
-        # a process without a share of a small last batch still has to take part in the exchange
-        share = 1.0 if mine else 0.0
-        batch = [self._thin(_named(self.samples, i), epoch, i) for i in mine or chosen[:1]]
-        graph = self.builder(batch).to(self.accelerator.device)
+        left = len(self.samples) - step * self.settings.batch_size
+        share = 1.0 if rank < left else 0.0
+        graph = graph.to(self.accelerator.device, non_blocking=True)
         self._swap(graph)
         # not by the accelerator, which cannot change its precision within a process
         with torch.autocast(graph.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
@@ -448,35 +467,6 @@ class _Run:
             return settings.lr
         return settings.lr * 0.5 * (1 + math.cos(math.pi * (number - rising) / max(total - rising, 1)))
 
-    def _thin(self, sample: Sample, epoch: int, i: int) -> Sample:
-        """Modality dropout: leave node types out at random, never all of them."""
-        rate = self.settings.modality_dropout
-        if not rate:
-            return sample
-        generator = torch.Generator().manual_seed(_mix(self.settings.seed, epoch, i, 1))
-        names = [name for name, value in sample.nodes.items() if len(value["x"])]
-        draw = torch.rand(len(names), generator=generator).tolist()
-        limit = [rate.get(n, 0.0) if isinstance(rate, Mapping) else rate for n in names]
-        gone = [n for n, d, p in zip(names, draw, limit, strict=True) if d < p]
-        if len(gone) == len(names):
-            gone.remove(names[int(torch.randint(len(names), (1,), generator=generator))])
-        field = self.model.fusion.settings["group"]
-        if field is not None and gone:
-            gone = _spare_groups(sample, [gone[j] for j in torch.randperm(len(gone), generator=generator)], field)
-        return without(sample, *gone) if gone else sample
-
-
-def _spare_groups(sample: Sample, gone: list[str], field: str) -> list[str]:
-    """Those of the node types ``gone``, taken in turn, without which every group still has a node."""
-    groups = {name: set(values[field].tolist()) for name, values in sample.nodes.items() if field in values}
-    leaving = []
-    for name in gone:
-        rest = {n: numbers for n, numbers in groups.items() if n != name}
-        if set().union(*rest.values()) == set().union(*groups.values()):
-            groups = rest
-            leaving.append(name)
-    return leaving
-
 
 def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in state.items()}
@@ -494,41 +484,3 @@ def _parameter_groups(model: Predictor, weight_decay: float) -> list[dict[str, A
         {"params": [p for p in model.parameters() if id(p) not in known], "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-
-
-class _Bar:
-    """A progress bar over all steps of all epochs, or nothing."""
-
-    def __init__(self, shown: bool, epochs: int, steps: int) -> None:
-        self.epochs, self.steps = epochs, steps
-        self.bar: Any = None
-        if shown:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self.bar = Progress(
-                TextColumn("[bold]epoch {task.fields[epoch]}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(),
-            )
-
-    def __enter__(self) -> _Bar:
-        if self.bar is not None:
-            self.bar.start()
-            self.task = self.bar.add_task("fit", total=self.epochs * self.steps, epoch=f"1/{self.epochs}", note="")
-            self.known = 0
-        return self
-
-    def step(self, epoch: int, loss: float, history: History) -> None:
-        if self.bar is None:
-            return
-        note = f"loss {loss:.3f}"
-        if history.valid:
-            name, value = next(iter(history.valid[-1].items()))
-            note += f"  valid {name} {value:.3f}"
-        self.bar.update(self.task, advance=1, epoch=f"{epoch + 1}/{self.epochs}", note=note)
-
-    def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()

@@ -72,6 +72,7 @@ def fit_manifest(
     pipeline: Pipeline | None = None,
     encoding: Progress | None = None,
     progress: bool = False,
+    workers: int = 0,
 ) -> Fitted:
     """Train on a manifest and write the model, its pipeline and its history into a folder.
 
@@ -86,6 +87,8 @@ def fit_manifest(
         model_settings, training: sizes and training; the defaults suit a few hundred to some thousand samples.
         pipeline: encoders of the caller's choice; default: the packaged ones.
         encoding: called with a title and a total, gives a function that is told how many are done.
+        progress: show a progress bar while training.
+        workers: processes that build graphs while the model trains.
 
     Raises:
         HetgraphError: no labels, an unknown column, bad media.
@@ -105,7 +108,13 @@ def fit_manifest(
     model = Predictor(fusion, objective, sizes.dropout)
     folder = Path(output)
     history = fit(
-        model, samples["train"], valid=samples.get("valid"), settings=training, folder=folder, progress=progress
+        model,
+        samples["train"],
+        valid=samples.get("valid"),
+        settings=training,
+        folder=folder,
+        progress=progress,
+        workers=workers,
     )
     scores = {name: evaluate(model, part) for name, part in samples.items() if name != "train"}
     model.save_pretrained(folder)

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from hetgraph import cli, pipeline, workflow
 from hetgraph.doctor import Finding
 from hetgraph.encoders import HashWords, ImagePatches, LogMel
+from hetgraph.loader import GraphLoader
 from hetgraph.manifest import read_manifest
 from hetgraph.pipeline import Pipeline
 from hetgraph.tasks import demo as scenes
@@ -109,7 +110,17 @@ HELP = {
     "demo": ["--output", "--train", "--seed", "--threads"],
     "fit": [
         *("MANIFEST", "--output", "--target", "--use", "--task", "--knowledge", "--epochs", "--batch-size", "--lr"),
-        *("--width", "--layers", "--heads", "--dropout", "--modality-dropout", "--seed", "--cache", "--no-cache"),
+        *(
+            "--width",
+            "--layers",
+            "--heads",
+            "--dropout",
+            "--modality-dropout",
+            "--seed",
+            "--workers",
+            "--cache",
+            "--no-cache",
+        ),
         "--json",
     ],
     "evaluate": ["MANIFEST", "--model", "--split", "--target", "--knowledge", "--cache", "--no-cache", "--json"],
@@ -145,6 +156,17 @@ def test_fit_says_what_it_read_and_decided_and_writes_the_scores(tmp_path, light
         assert part in flat
     assert set(json.loads(scores.read_text())) == {"valid", "test"}
     assert json.loads(scores.read_text()) == json.loads((tmp_path / "model" / "history.json").read_text())["scores"]
+
+
+def test_workers_build_the_graphs_of_the_same_model(fitted, run, tmp_path, monkeypatch) -> None:
+    manifest, model = fitted
+    helped = []
+    real = GraphLoader._in_background
+    monkeypatch.setattr(GraphLoader, "_in_background", lambda self: helped.append(self.workers) or real(self))
+    code, _, err = run("fit", manifest, "--output", tmp_path / "helped", *SMALL, "--workers", 1)
+    assert (code, err, helped) == (0, "", [1])
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (model, tmp_path / "helped")]
+    assert weights[0] == weights[1]
 
 
 def test_evaluate_writes_what_python_finds(fitted, run, tmp_path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import pytest
 import torch
 from graphs import close
 
-from hetgraph import EdgeType, Fusion, GraphBuilder, HetgraphError, NodeType, Sample, Schema, rules
+from hetgraph import EdgeType, Fusion, Graph, GraphBuilder, HetgraphError, NodeType, Sample, Schema, rules
 from hetgraph.objectives import Classification, MultiLabel, Objective, Ranking, Regression
 from hetgraph.predictor import Predictor
+from hetgraph.thinning import Thinning
 from hetgraph.training import TrainingSettings, evaluate, fit, predict, without
 
 SCHEMA = Schema(
@@ -134,14 +135,14 @@ def test_the_weights_of_the_best_epoch_are_those_the_model_had_then(monkeypatch)
     from hetgraph import training
 
     seen = []
-    real = training.evaluate
+    real = training._score
     values = iter([0.2, 0.9, 0.4, 0.9])
 
-    def watch(model: Predictor, samples: Sequence[Sample], **options: Any) -> dict[str, float]:
+    def watch(model: Predictor, graphs: Iterable[Graph]) -> dict[str, float]:
         seen.append(weights(model))
-        return {**real(model, samples, **options), "accuracy": next(values)}
+        return {**real(model, graphs), "accuracy": next(values)}
 
-    monkeypatch.setattr(training, "evaluate", watch)
+    monkeypatch.setattr(training, "_score", watch)
     model = make()
     history = train(model, toy(16, 0), toy(4, 1), epochs=4)
     assert history.best_epoch == 1  # the first of two equals
@@ -150,20 +151,17 @@ def test_the_weights_of_the_best_epoch_are_those_the_model_had_then(monkeypatch)
 
 
 def test_modality_dropout_keeps_at_least_one_type_and_takes_the_share_it_should() -> None:
-    from hetgraph.training import _Run
-
     samples = [Sample(word=[[0.0] * 3], face=[[0.0] * 2]) for _ in range(600)]
-    settings = TrainingSettings(modality_dropout={"word": 0.5, "face": 0.2})
-    run = _Run(make(), samples, None, settings, None, None, False)
-    thinned = [run._thin(sample, 0, i) for i, sample in enumerate(samples)]
+    thin = Thinning({"word": 0.5, "face": 0.2}, seed=0)
+    thinned = [thin(sample, 0, i) for i, sample in enumerate(samples)]
     left = [tuple(sample.nodes) for sample in thinned]
     assert () not in left
     # both are drawn with probability 0.1; then either stays with probability one half
     shares = {("word", "face"): 0.4, ("word",): 0.1 + 0.05, ("face",): 0.4 + 0.05}
     for kept, share in shares.items():
         assert abs(left.count(kept) / 600 - share) < 4 * math.sqrt(share * (1 - share) / 600)
-    again = [tuple(run._thin(sample, 0, i).nodes) for i, sample in enumerate(samples)]
-    other = [tuple(run._thin(sample, 1, i).nodes) for i, sample in enumerate(samples)]
+    again = [tuple(thin(sample, 0, i).nodes) for i, sample in enumerate(samples)]
+    other = [tuple(thin(sample, 1, i).nodes) for i, sample in enumerate(samples)]
     assert again == left != other
 
 
