@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,6 +33,14 @@ class GraphBuilder:
     def __init__(self, schema: Schema, dtype: torch.dtype = torch.float32) -> None:
         self.schema = schema
         self.dtype = dtype
+        # what is looked up for every sample
+        self._shapes: dict[str, dict[str, tuple[int, ...]]] = {
+            name: {field: (width,) if width else () for field, width in node.all_fields.items()}
+            for name, node in schema.nodes.items()
+        }
+        self._relations = {
+            key: {name: i for i, name in enumerate(edge.relations)} for key, edge in schema.edges.items()
+        }
 
     def __call__(self, samples: Iterable[Sample]) -> Graph:
         """Pack samples into one graph of exactly as many.
@@ -56,15 +65,17 @@ class GraphBuilder:
         layout: dict[str, Counts] = {}
         fields: dict[str, dict[str, Tensor]] = {}
         for name, node in self.schema.nodes.items():
-            parts = [sample.nodes.get(name) for sample in batch]
-            layout[name] = Counts.of(torch.tensor([0 if p is None else len(p["x"]) for p in parts]))
-            x[name] = self._pack_x(node, parts, ids)
-            fields[name] = {f: self._pack_field(node, f, parts, ids) for f in node.all_fields}
+            parts = [sample.nodes.get(name, _NOTHING) for sample in batch]
+            sizes = [part["x"].size(0) if part else 0 for part in parts]
+            layout[name] = Counts.of(torch.tensor(sizes))
+            x[name] = self._pack_x(node, parts, sizes, ids)
+            fields[name] = {f: self._pack_field(node, f, parts, sizes, ids) for f in self._shapes[name]}
 
         sets = {
             name: self._node_set(node, x[name], layout[name], fields[name]) for name, node in self.schema.nodes.items()
         }
-        edges = {key: self._connect(edge, sets, layout, batch, ids) for key, edge in self.schema.edges.items()}
+        real: dict[tuple[str, str], Tensor] = {}
+        edges = {key: self._connect(edge, sets, layout, real, batch, ids) for key, edge in self.schema.edges.items()}
         return Graph(self.schema, x, layout, fields, edges, [sample.target for sample in batch], ids)
 
     def _check(self, name: str, sample: Sample) -> None:
@@ -74,13 +85,11 @@ class GraphBuilder:
         for kind, values in sample.nodes.items():
             if kind not in nodes:
                 raise HetgraphError(f"{where}: unknown node type {kind!r}; the schema has {list(nodes)}")
-            node = nodes[kind]
-            if values["x"].shape[1] != node.dim:
-                raise HetgraphError(
-                    f"{where}: node type {kind!r} has dim {values['x'].shape[1]}, the schema says {node.dim}"
-                )
-            total += len(values["x"])
-            known = node.all_fields
+            known = self._shapes[kind]
+            size, dim = values["x"].shape
+            if dim != nodes[kind].dim:
+                raise HetgraphError(f"{where}: node type {kind!r} has dim {dim}, the schema says {nodes[kind].dim}")
+            total += size
             for field, value in values.items():
                 if field == "x":
                     continue
@@ -88,15 +97,13 @@ class GraphBuilder:
                     raise HetgraphError(
                         f"{where}: node type {kind!r} has an undeclared field {field!r}; the schema has {sorted(known)}"
                     )
-                width = known[field]
-                shape = list(value.shape[1:])
-                if shape != ([width] if width else []):
-                    expected = f"[N, {width}]" if width else "[N]"
+                if value.shape[1:] != known[field]:
+                    expected = f"[N, {known[field][0]}]" if known[field] else "[N]"
                     raise HetgraphError(
                         f"{where}: node type {kind!r}: field {field!r} must be {expected}, got {list(value.shape)}"
                     )
             # without a node there is nothing that could lack a field
-            missing = [f for f in node.fields if f not in values] if len(values["x"]) else []
+            missing = [f for f in nodes[kind].fields if f not in values] if size else []
             if missing:
                 raise HetgraphError(
                     f"{where}: node type {kind!r} lacks the field {missing[0]!r} that the schema requires"
@@ -111,37 +118,33 @@ class GraphBuilder:
                     f"{where}: edges of type {key} are made by its rule; only rule=rules.given takes edges"
                 )
 
-    def _pack_x(self, node: NodeType, parts: list[dict[str, Tensor] | None], ids: list[str]) -> Tensor:
-        found = [p["x"].to(self.dtype) for p in parts if p is not None]
-        packed = torch.cat(found) if found else torch.zeros(0, node.dim, dtype=self.dtype)
-        _refuse_non_finite(packed, [0 if p is None else len(p["x"]) for p in parts], ids, node.name, "x")
+    def _pack_x(self, node: NodeType, parts: list[Mapping[str, Tensor]], sizes: list[int], ids: list[str]) -> Tensor:
+        packed = _joined([part["x"] for part in parts if part], (node.dim,), self.dtype)
+        _refuse_non_finite(packed, sizes, ids, node.name, "x")
         return packed
 
-    def _pack_field(self, node: NodeType, field: str, parts: list[dict[str, Tensor] | None], ids: list[str]) -> Tensor:
-        width = node.all_fields[field]
-        shape = (width,) if width else ()
-        found: list[Tensor] = []
-        for part in parts:
-            if part is None or not len(part["x"]):
-                continue
-            value = part.get(field)
-            if value is None:
-                found.append(torch.full((len(part["x"]), *shape), torch.nan, dtype=self.dtype))
-            else:
-                found.append(value.to(self.dtype) if value.is_floating_point() else value.long())
-        if not found:
-            return torch.zeros(0, *shape, dtype=self.dtype)
-        whole = [value for value in found if not value.is_floating_point()]
-        if len(whole) < len(found) and any(bool((v.to(self.dtype).long() != v).any()) for v in whole):
+    def _pack_field(
+        self, node: NodeType, field: str, parts: list[Mapping[str, Tensor]], sizes: list[int], ids: list[str]
+    ) -> Tensor:
+        shape = self._shapes[node.name][field]
+        some = [(part.get(field), size) for part, size in zip(parts, sizes, strict=True) if size]
+        found = [
+            torch.full((size, *shape), torch.nan, dtype=self.dtype) if value is None else value for value, size in some
+        ]
+        whole = [value.long() for value in found if not value.is_floating_point()]
+        if found and len(whole) == len(found):
+            return torch.cat(whole)
+        packed = _joined(found, shape, self.dtype)
+        if any(bool((value.to(self.dtype).long() != value).any()) for value in whole):
             # beside the NaN of samples that lack the field, large numbers must stay apart
-            found = [value.double() for value in found]
-        packed = torch.cat(found)
-        if packed.is_floating_point():
-            present = torch.cat(
-                [torch.full((len(p["x"]),), field in p) for p in parts if p is not None and len(p["x"])]
-            )
-            checked = packed if bool(present.all()) else packed.masked_fill(~present.view(-1, *[1] * len(shape)), 0.0)
-            _refuse_non_finite(checked, [0 if p is None else len(p["x"]) for p in parts], ids, node.name, field)
+            exact = [value.to(self.dtype) if value.is_floating_point() else value.long() for value in found]
+            packed = torch.cat([value.double() for value in exact])
+        present = [value is not None for value, _ in some]
+        checked = packed
+        if not all(present):
+            rows = torch.tensor(present).repeat_interleave(torch.tensor([size for _, size in some]))
+            checked = packed.masked_fill(~rows.view(-1, *[1] * len(shape)), 0.0)
+        _refuse_non_finite(checked, sizes, ids, node.name, field)
         return packed
 
     def _node_set(self, node: NodeType, x: Tensor, counts: Counts, fields: Mapping[str, Tensor]) -> NodeSet:
@@ -154,9 +157,11 @@ class GraphBuilder:
         edge: EdgeType,
         sets: Mapping[str, NodeSet],
         layout: Mapping[str, Counts],
+        real: dict[tuple[str, str], Tensor],
         batch: list[Sample],
         ids: list[str],
     ) -> Edges:
+        """The edges of one type; ``real`` keeps, by node types, which pairs of places hold two nodes."""
         src, dst = layout[edge.src], layout[edge.dst]
         if isinstance(edge.rule, Structure):
             if edge.features:
@@ -182,7 +187,10 @@ class GraphBuilder:
             raise HetgraphError(f"{where} must give a bool mask of shape {list(shape)}, got {got}")
         if set(features) != set(edge.features):
             raise HetgraphError(f"{where} gives features {sorted(features)}, the schema says {sorted(edge.features)}")
-        mask = mask & src.valid[:, :, None] & dst.valid[:, None, :]
+        ends = (edge.src, edge.dst)
+        if ends not in real:
+            real[ends] = src.valid[:, :, None] & dst.valid[:, None, :]
+        mask = mask & real[ends]
         kept: dict[str, Tensor] = {}
         for name, width in edge.features.items():
             value = features[name]
@@ -196,48 +204,54 @@ class GraphBuilder:
                     f"{where}: feature {name!r} must be {[*shape, max(width, 1)]}, got {list(value.shape)}"
                 )
             value = value.to(self.dtype).masked_fill(~mask[..., None], 0.0)
-            if not bool(value.isfinite().all()):
+            if not _finite(value):
                 bad = int((~value.isfinite()).nonzero()[0, 0])
                 raise HetgraphError(f"sample {ids[bad]!r}: {where}: feature {name!r} is not finite")
             kept[name] = value
         return Edges(src, dst, mask=mask, features=kept)
 
     def _collect(self, edge: EdgeType, src: Counts, dst: Counts, batch: list[Sample], ids: list[str]) -> Edges:
-        index: list[Tensor] = []
+        brought = [(i, sample.edges[edge.key]) for i, sample in enumerate(batch) if edge.key in sample.edges]
+        pairs = [given["index"] for _, given in brought]
+        sizes = torch.tensor([part.size(1) for part in pairs], dtype=torch.long)
+        owner = torch.tensor([i for i, _ in brought], dtype=torch.long).repeat_interleave(sizes)
+        packed = torch.cat([torch.zeros(2, 0, dtype=torch.long), *pairs], 1)
+        self._refuse_outside(edge, packed, owner, src, dst, ids)
         relation: list[Tensor] = []
         features: dict[str, list[Tensor]] = {name: [] for name in edge.features}
-        first_src, first_dst = src.offset.tolist(), dst.offset.tolist()
-        size_src, size_dst = src.per_sample.tolist(), dst.per_sample.tolist()
-        for i, sample in enumerate(batch):
-            given = sample.edges.get(edge.key)
-            if given is None:
-                continue
+        declared = {"index", "relation", *edge.features} if edge.relations else {"index", *edge.features}
+        for i, given in brought:
             where = f"sample {ids[i]!r}: edges {edge.key}"
-            pairs = given["index"]
-            for row, size, end in ((0, size_src[i], edge.src), (1, size_dst[i], edge.dst)):
-                if pairs.shape[1] and not (int(pairs[row].min()) >= 0 and int(pairs[row].max()) < size):
-                    raise HetgraphError(
-                        f"{where}: index row {row} must lie in 0 .. {size - 1} ({end!r} has {size} nodes), "
-                        f"got {int(pairs[row].min())} .. {int(pairs[row].max())}"
-                    )
-            index.append(pairs + pairs.new_tensor([[first_src[i]], [first_dst[i]]]))
-            extra = set(given) - {"index", "relation"} - set(edge.features)
-            if extra or (not edge.relations and "relation" in given):
-                raise HetgraphError(f"{where}: undeclared {sorted(extra) or ['relation']}")
+            if not declared.issuperset(given):
+                extra = set(given) - declared
+                raise HetgraphError(f"{where}: undeclared {sorted(extra - {'relation'}) or ['relation']}")
             if edge.relations:
                 relation.append(self._relation_ids(edge, given, where))
             for name, width in edge.features.items():
-                features[name].append(self._edge_feature(given, name, width, where))
-        none = torch.zeros(2, 0, dtype=torch.long)
+                features[name].append(_edge_feature(given, name, width, where))
         return Edges(
             src,
             dst,
-            index=torch.cat([none, *index], 1),
-            features={
-                name: torch.cat([torch.zeros(0, max(edge.features[name], 1), dtype=self.dtype), *values])
-                for name, values in features.items()
-            },
-            relation=torch.cat([none[0], *relation]) if edge.relations else None,
+            index=packed + torch.stack([src.offset, dst.offset])[:, owner],
+            features={name: self._pack_feature(edge, name, values, owner, ids) for name, values in features.items()},
+            relation=self._pack_relation(edge, relation, owner, ids) if edge.relations else None,
+        )
+
+    def _refuse_outside(
+        self, edge: EdgeType, packed: Tensor, owner: Tensor, src: Counts, dst: Counts, ids: list[str]
+    ) -> None:
+        """One look at all edges of the batch ``[2, E]``; the sample is only looked for if there is something wrong."""
+        outside = (packed < 0) | (packed >= torch.stack([src.per_sample, dst.per_sample])[:, owner])
+        if not bool(outside.any()):
+            return
+        i = int(owner[outside.any(0)][0])
+        row = 0 if bool(outside[0, owner == i].any()) else 1
+        own = packed[row, owner == i]
+        end, counts = ((edge.src, src), (edge.dst, dst))[row]
+        size = int(counts.per_sample[i])
+        raise HetgraphError(
+            f"sample {ids[i]!r}: edges {edge.key}: index row {row} must lie in 0 .. {size - 1} ({end!r} has {size} "
+            f"nodes), got {int(own.min())} .. {int(own.max())}"
         )
 
     def _relation_ids(self, edge: EdgeType, given: Mapping[str, Any], where: str) -> Tensor:
@@ -245,36 +259,64 @@ class GraphBuilder:
             raise HetgraphError(f"{where}: no 'relation', but the edge type has {len(edge.relations)} of them")
         value = given["relation"]
         if isinstance(value, list):
-            unknown = sorted(set(value) - set(edge.relations))
+            place = self._relations[edge.key]
+            unknown = sorted(set(value) - place.keys())
             if unknown:
                 raise HetgraphError(f"{where}: unknown relation {unknown[0]!r}; known: {list(edge.relations)[:10]}")
-            place = {name: i for i, name in enumerate(edge.relations)}
             return torch.tensor([place[name] for name in value], dtype=torch.long)
         if value.dim() != 1 or value.is_floating_point():
             raise HetgraphError(f"{where}: relation must be integers [E], got {value.dtype} {list(value.shape)}")
-        if len(value) and not (int(value.min()) >= 0 and int(value.max()) < len(edge.relations)):
-            raise HetgraphError(
-                f"{where}: relation ids must lie in 0 .. {len(edge.relations) - 1}, "
-                f"got {int(value.min())} .. {int(value.max())}"
-            )
         return value.long()
 
-    def _edge_feature(self, given: Mapping[str, Any], name: str, width: int, where: str) -> Tensor:
-        if name not in given:
-            raise HetgraphError(f"{where}: lacks the feature {name!r}")
-        count = given["index"].shape[1]
-        value = given[name].to(self.dtype)
-        if value.numel() == count == 0:
-            return value.reshape(0, max(width, 1))
-        if list(value.shape[1:]) != ([width] if width else []) and not (width <= 1 and value.numel() == count):
-            raise HetgraphError(f"{where}: feature {name!r} must be [E, {width}], got {list(value.shape)}")
-        if not bool(value.isfinite().all()):
-            raise HetgraphError(f"{where}: feature {name!r} is not finite")
-        return value.reshape(count, max(width, 1))
+    def _pack_relation(self, edge: EdgeType, values: list[Tensor], owner: Tensor, ids: list[str]) -> Tensor:
+        packed = torch.cat([owner[:0], *values])
+        outside = (packed < 0) | (packed >= len(edge.relations))
+        if bool(outside.any()):
+            i = owner[outside][0]
+            own = packed[owner == i]
+            raise HetgraphError(
+                f"sample {ids[int(i)]!r}: edges {edge.key}: relation ids must lie in 0 .. {len(edge.relations) - 1}, "
+                f"got {int(own.min())} .. {int(own.max())}"
+            )
+        return packed
+
+    def _pack_feature(self, edge: EdgeType, name: str, values: list[Tensor], owner: Tensor, ids: list[str]) -> Tensor:
+        packed = _joined(values, (max(edge.features[name], 1),), self.dtype)
+        if not _finite(packed):
+            i = int(owner[(~packed.isfinite()).any(1)][0])
+            raise HetgraphError(f"sample {ids[i]!r}: edges {edge.key}: feature {name!r} is not finite")
+        return packed
+
+
+_NOTHING: Mapping[str, Tensor] = {}
+
+
+def _edge_feature(given: Mapping[str, Any], name: str, width: int, where: str) -> Tensor:
+    """A feature of one sample's edges, ``[E, width]`` (``[E, 1]`` for width 0), of whatever dtype it has."""
+    if name not in given:
+        raise HetgraphError(f"{where}: lacks the feature {name!r}")
+    count = given["index"].size(1)
+    value = given[name]
+    if value.shape[1:] != ((width,) if width else ()) and not (value.numel() == count and (width <= 1 or not count)):
+        raise HetgraphError(f"{where}: feature {name!r} must be [E, {width}], got {list(value.shape)}")
+    return value.reshape(count, max(width, 1))
+
+
+def _joined(parts: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """The parts one after the other, ``[N, *shape]`` of a dtype, in memory of their own."""
+    if len({part.dtype for part in parts}) > 1:
+        # to the dtype of all: joined as they are, whole numbers would be rounded to a smaller one first
+        parts = [part.to(dtype) for part in parts]
+    return torch.cat(parts).to(dtype) if parts else torch.zeros(0, *shape, dtype=dtype)
+
+
+def _finite(packed: Tensor) -> bool:
+    # a sum with NaN or infinity in it is not finite; of the others some are not either, which the second look tells
+    return math.isfinite(packed.sum().item()) or bool(packed.isfinite().all())
 
 
 def _refuse_non_finite(packed: Tensor, sizes: list[int], ids: list[str], kind: str, field: str) -> None:
-    if bool(packed.isfinite().all()):
+    if _finite(packed):
         return
     row = int((~packed.isfinite()).reshape(len(packed), -1).any(-1).nonzero()[0, 0])
     node = row
