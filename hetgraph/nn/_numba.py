@@ -8,12 +8,13 @@ them use vector instructions; infinities and NaN keep their meaning.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
 
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": _FAST}
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": _FAST}
 
 
 @njit(cache=True, nogil=True)

@@ -60,7 +60,7 @@ class _Run(NamedTuple):
 
     target: int
     offset: int
-    count: int
+    blocks: int
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def _plan(graph: Graph) -> _Plan:
         for s in sources:
             for i, d in enumerate(targets):
                 if (s, d) in between:
-                    count = len(between[s, d])
-                    runs[s].append(_Run(i, offset[d], count))
-                    offset[d] += count * longest[s]
+                    blocks = len(between[s, d])
+                    runs[s].append(_Run(i, offset[d], blocks))
+                    offset[d] += blocks * longest[s]
         types = [name for name in names if name in sources or name in targets]
         graph.cache["dense plan"] = _Plan(types, sources, targets, runs, longest)
     return graph.cache["dense plan"]
@@ -142,8 +142,8 @@ class _LayOut(torch.autograd.Function):
             for side, part in ((1, 0), (2, 2)):
                 mapped = torch.bmm(rows[:, part].transpose(0, 1), weights[name][side - 1])
                 mapped = mapped.view(heads, samples, plan.longest[name], -1, d)
-                for run, blocks in _cut(runs, mapped):
-                    _place(out[3 * run.target + side], run, plan.longest[name]).copy_(blocks)
+                for run, piece in _cut(runs, mapped):
+                    _place(out[3 * run.target + side], run, plan.longest[name]).copy_(piece)
         return tuple(out)
 
     @staticmethod
@@ -174,8 +174,8 @@ class _LayOut(torch.autograd.Function):
                 rows = states[name].flatten(0, 1)
                 for side, part in ((1, 0), (2, 2)):
                     mapped = change.new_empty(heads, samples, longest, len(plan.sources[name]), d)
-                    for run, blocks in _cut(runs, mapped):
-                        blocks.copy_(_place(grads[3 * run.target + side], run, longest))
+                    for run, piece in _cut(runs, mapped):
+                        piece.copy_(_place(grads[3 * run.target + side], run, longest))
                     flat = mapped.flatten(3).flatten(1, 2)
                     back = torch.bmm(flat, weights[name][side - 1].transpose(1, 2))
                     change[:, :, part].copy_(back.transpose(0, 1).view(samples, longest, heads, d))
@@ -186,13 +186,13 @@ class _LayOut(torch.autograd.Function):
 
 def _cut(runs: list[_Run], mapped: Tensor) -> Iterator[tuple[_Run, Tensor]]:
     """The runs of ``mapped [H, B, S, blocks, d]``, each as ``[B, H, blocks, S, d]``."""
-    parts = mapped.split([run.count for run in runs], 3)
+    parts = mapped.split([run.blocks for run in runs], 3)
     return zip(runs, (part.permute(1, 0, 3, 2, 4) for part in parts), strict=True)
 
 
 def _place(laid: Tensor, run: _Run, longest: int) -> Tensor:
     """Where a run lies in ``laid [B, H, sum of S, d]``, as ``[B, H, blocks, S, d]``."""
-    return laid.narrow(2, run.offset, run.count * longest).unflatten(2, (run.count, longest))
+    return laid.narrow(2, run.offset, run.blocks * longest).unflatten(2, (run.blocks, longest))
 
 
 def _by_name(plan: _Plan, tensors: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:

@@ -177,7 +177,7 @@ def _with_threads(kernel: Any, *arrays: Tensor) -> None:
     import numba
 
     threads, before = torch.get_num_threads(), numba.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(threads, _most_threads()))
     try:
         kernel(*(array.detach().contiguous().numpy() for array in arrays))
     finally:
@@ -185,6 +185,14 @@ def _with_threads(kernel: Any, *arrays: Tensor) -> None:
         # numba's threads come from the same OpenMP, and starting them changes how many torch takes
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+
+
+@cache
+def _most_threads() -> int:
+    """As many as numba may start; what it is set to before anybody changes it."""
+    import numba
+
+    return numba.get_num_threads()
 
 
 @cache
