@@ -1,8 +1,8 @@
 """The loops of :mod:`hetgraph.nn.kernels`, compiled by numba; see there for the mathematics and the shapes.
 
-A piece of work is one chunk of destinations (or source rows) and one head, so that what a thread gathers is
-a quarter (with four heads) of the keys and values. Sums may be reordered (``reassoc``), which is what lets
-them use vector instructions; infinities and NaN keep their meaning.
+A piece of work (``begin`` to ``end - 1`` are done) is one chunk of destinations (or source rows) and one head, so
+that what a thread gathers is a quarter (with four heads) of the keys and values. Sums may be reordered
+(``reassoc``), which is what lets them use vector instructions; infinities and NaN keep their meaning.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": _FAST}
@@ -33,11 +33,11 @@ def group(key, count):
     return start, order
 
 
-@njit(parallel=True, **_OPTIONS)
-def forward(q, k, v, bias, start, row, edge, cut, out, weight):
+@njit(**_OPTIONS)
+def forward(begin, end, q, k, v, bias, start, row, edge, cut, out, weight):
     heads, d = q.shape[1], q.shape[2]
     biased = len(bias) > 0
-    for task in prange((len(cut) - 1) * heads):
+    for task in range(begin, end):
         h = task % heads
         first, last = cut[task // heads], cut[task // heads + 1]
         for n in range(first, last):
@@ -73,11 +73,11 @@ def forward(q, k, v, bias, start, row, edge, cut, out, weight):
                     target[j] += p * value[j]
 
 
-@njit(parallel=True, **_OPTIONS)
-def backward_nodes(grad, k, v, out, weight, start, row, edge, cut, dq, slope, dbias):
+@njit(**_OPTIONS)
+def backward_nodes(begin, end, grad, k, v, out, weight, start, row, edge, cut, dq, slope, dbias):
     heads, d = grad.shape[1], grad.shape[2]
     biased = len(dbias) > 0
-    for task in prange((len(cut) - 1) * heads):
+    for task in range(begin, end):
         h = task % heads
         first, last = cut[task // heads], cut[task // heads + 1]
         for n in range(first, last):
@@ -101,10 +101,10 @@ def backward_nodes(grad, k, v, out, weight, start, row, edge, cut, dq, slope, db
                     dbias[edge[e], h] = slope[h, e]
 
 
-@njit(parallel=True, **_OPTIONS)
-def backward_rows(grad, q, weight, slope, start, place, node, cut, dk, dv):
+@njit(**_OPTIONS)
+def backward_rows(begin, end, grad, q, weight, slope, start, place, node, cut, dk, dv):
     heads, d = grad.shape[1], grad.shape[2]
-    for task in prange((len(cut) - 1) * heads):
+    for task in range(begin, end):
         h = task % heads
         first, last = cut[task // heads], cut[task // heads + 1]
         for r in range(first, last):

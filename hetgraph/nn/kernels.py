@@ -14,6 +14,8 @@ Shapes: N destinations, P source rows, E edges, H heads, d width of a head.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -173,26 +175,28 @@ _attend.register_autograd(_back, setup_context=_keep)
 
 
 def _with_threads(kernel: Any, *arrays: Tensor) -> None:
-    """Run a kernel on as many threads as torch has."""
-    import numba
+    """Run a kernel over all its pieces on as many threads as torch has.
 
-    threads, before = torch.get_num_threads(), numba.get_num_threads()
-    numba.set_num_threads(min(threads, _most_threads()))
-    try:
-        kernel(*(array.detach().contiguous().numpy() for array in arrays))
-    finally:
-        numba.set_num_threads(before)
-        # numba's threads come from the same OpenMP, and starting them changes how many torch takes
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
+    On Python's threads (the kernels release the interpreter lock), not on numba's own: those would come from a second
+    OpenMP, and the threads of the two would wait for work by taking the processor from each other.
+    """
+    given = [array.detach().contiguous().numpy() for array in arrays]
+    pieces, threads = _CHUNKS * arrays[0].shape[1], torch.get_num_threads()
+    bounds = [pieces * i // threads for i in range(threads + 1)]
+    rest = [_pool().submit(kernel, *bounds[i : i + 2], *given) for i in range(1, threads)]
+    kernel(*bounds[:2], *given)
+    for done in rest:
+        done.result()
 
 
 @cache
-def _most_threads() -> int:
-    """As many as numba may start; what it is set to before anybody changes it."""
-    import numba
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(os.cpu_count() or 1, 2), thread_name_prefix="hetgraph-kernel")
 
-    return numba.get_num_threads()
+
+if hasattr(os, "register_at_fork"):
+    # a forked process has the pool, but not its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 @cache
