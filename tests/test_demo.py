@@ -149,12 +149,23 @@ def test_a_stage_of_training_has_the_questions_that_need_no_more_than_it_allows(
         stages.append(([sample.id for sample in some], settings))
 
     monkeypatch.setattr(demo, "fit", fit)
-    demo.train_in_stages(None, scenes.items, samples, curriculum=[(n, QUICK) for n in (0, 1, 2, 3)], seed=2)
+    curriculum = [demo.Stage(n, False, QUICK) for n in (0, 1, 2, 3)]
+    demo.train_in_stages(None, scenes.items, samples, curriculum=curriculum, seed=2)
     for n, (names, settings) in enumerate(stages):
         assert names == [scene.id for scene in scenes if len(scene.needs) <= n]
         assert replace(settings, seed=0) == QUICK
     assert len({settings.seed for _, settings in stages}) == 4
     assert len(stages[3][0]) == len(scenes)
+
+
+def test_a_bare_stage_has_the_words_and_what_the_question_needs_and_nothing_else(world, monkeypatch) -> None:
+    scenes, _, samples = world
+    given = {}
+    monkeypatch.setattr(demo, "fit", lambda _, some, **rest: given.update({sample.id: sample for sample in some}))
+    demo.train_in_stages(None, scenes.items, samples, curriculum=[demo.Stage(3, True, QUICK)])
+    node = {"image": "region", "sound": "frame", "knowledge": "entity"}
+    for scene in scenes:
+        assert set(given[scene.id].nodes) == {"token", *(node[modality] for modality in scene.needs)}
 
 
 def test_the_same_seed_makes_the_same_model(world) -> None:
@@ -166,7 +177,7 @@ def test_the_same_seed_makes_the_same_model(world) -> None:
 
 
 def test_the_whole_demo_writes_a_model_that_loads_and_a_picture(tmp_path) -> None:
-    stages = [(1, QUICK), (3, QUICK)]
+    stages = [demo.Stage(1, True, QUICK), demo.Stage(3, False, QUICK)]
     kinds = len(QUESTIONS)
     result = demo.run(tmp_path, train=4 * kinds, test=2 * kinds, seed=1, curriculum=stages, progress=False)
     assert set(result.rows) == set(demo.ABLATIONS)
