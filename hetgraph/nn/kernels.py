@@ -183,8 +183,8 @@ def _with_threads(kernel: Any, *arrays: Tensor) -> None:
     given = [array.detach().contiguous().numpy() for array in arrays]
     pieces, threads = _CHUNKS * arrays[0].shape[1], torch.get_num_threads()
     bounds = [pieces * i // threads for i in range(threads + 1)]
-    rest = [_pool().submit(kernel, *bounds[i : i + 2], *given) for i in range(1, threads)]
-    kernel(*bounds[:2], *given)
+    rest = [_pool().submit(kernel, bounds[i], bounds[i + 1], *given) for i in range(1, threads)]
+    kernel(bounds[0], bounds[1], *given)
     for done in rest:
         done.result()
 
