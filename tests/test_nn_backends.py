@@ -188,13 +188,14 @@ def test_biases_of_a_thousand_overflow_nowhere(backend) -> None:
     same(found, expected, 1e-10)
 
 
-def test_auto_takes_edge_lists_where_few_padded_pairs_are_edges() -> None:
-    def chosen(rule: object) -> str:
+def test_auto_takes_edge_lists_where_few_pairs_are_edges() -> None:
+    def chosen(rule: object, **given: object) -> str:
         schema = Schema([NodeType("frame", 1)], [EdgeType("frame", "near", "frame", rule=rule)])
-        return choose_backend(World(schema, [Sample(frame=np.zeros((1000, 1)))]).graph())
+        edges = {("frame", "near", "frame"): given} if given else {}
+        return choose_backend(World(schema, [Sample(frame=np.zeros((1000, 1)), edges=edges)]).graph())
 
     assert chosen(rules.all_pairs) == "dense"
-    assert chosen(rules.window(2)) == "sparse"
+    assert chosen(rules.given, index=np.random.default_rng(0).integers(0, 1000, (2, 1000))) == "sparse"
 
 
 @pytest.mark.parametrize("backend", EVERY)

@@ -6,33 +6,49 @@ coefficients below and says how often, and by how much, the choice is wrong.
 
 from __future__ import annotations
 
+from ..edges import Edges
 from ..graph import Graph
+from ..rules import Window
 from . import dense
+from .folded import TILE
 
 # microseconds of a forward and backward pass, for each of the terms that the functions below list
 DENSE_COST = (1.45e3, 26.2, 7.9e-4, 0.0, 1.25e-4, 0.0)
-SPARSE_COST = (1.51e3, 7.55, 6.38e-4, 0.0, 1.15e-3, 0.0)
+SPARSE_COST = (1.51e3, 7.55, 6.38e-4, 0.0, 1.15e-3, 0.0, 0.0)
 
 # without the fused kernel, edge lists pay below this share of edges among padded pairs
 PLAIN_DENSITY = 0.076
 
 
 def dense_terms(graph: Graph, width: int, heads: int) -> tuple[float, ...]:
-    """What the work of the dense backend grows with: blocks, products with matrices, moved rows, padded pairs."""
-    plan = dense._plan(graph)
-    blocks = [(plan.longest[key[0]], plan.longest[name]) for name, some in plan.targets.items() for key, _ in some]
-    samples = len(graph)
-    rows = samples * sum(s for s, _ in blocks)
-    pairs = samples * sum(s * d for s, d in blocks)
-    return 1.0, len(blocks), rows * width * (width / heads), rows * width, pairs * width, pairs * heads
+    """What the work of the dense backend grows with: calls, products with matrices, pairs, all numbers there are."""
+    blocks = [key for some in dense._plan(graph).targets.values() for key, _ in some]
+    samples, d = len(graph), width // heads
+    mapped = sum(graph.edges[key].dst.total for key in blocks)
+    pairs = sum(_pairs(graph.edges[key]) for key in blocks)
+    return 1.0, samples * heads * len(blocks), mapped * width * d, pairs * width, pairs * heads, _numbers(graph, width)
+
+
+def _pairs(edges: Edges) -> int:
+    """The pairs of a source and a destination that the dense backend looks at."""
+    if isinstance(edges.structure, Window):
+        reach = TILE + edges.structure.before + edges.structure.after
+        return int((edges.src.per_sample.clamp(max=reach) * edges.dst.per_sample).sum())
+    return int((edges.src.per_sample * edges.dst.per_sample).sum())
+
+
+def _numbers(graph: Graph, width: int) -> int:
+    """What the projections grow with."""
+    return sum(layout.total for layout in graph.layout.values()) * width * width
 
 
 def sparse_terms(graph: Graph, width: int, heads: int) -> tuple[float, ...]:
-    """What the work of the sparse backend grows with: edge types, products, moved rows, edges."""
+    """What the work of the sparse backend grows with: edge types, products, moved rows, edges, all numbers."""
     used = [e for e in graph.edges.values() if e.src.total and e.dst.total]
     edges = sum(len(e) for e in used)
     rows = sum(e.src.total if e.relation is None else min(len(e), e.src.total) for e in used)
-    return 1.0, len(used), rows * width * (width / heads), rows * width, edges * width, edges * heads
+    d = width // heads
+    return 1.0, len(used), rows * width * d, rows * width, edges * width, edges * heads, _numbers(graph, width)
 
 
 def choose_backend(graph: Graph, width: int = 128, heads: int = 4) -> str:
@@ -43,7 +59,7 @@ def choose_backend(graph: Graph, width: int = 128, heads: int = 4) -> str:
             wide = _cost(DENSE_COST, dense_terms(graph, width, heads))
             listed = _cost(SPARSE_COST, sparse_terms(graph, width, heads))
         else:
-            wide = PLAIN_DENSITY * dense_terms(graph, 1, 1)[4]
+            wide = PLAIN_DENSITY * dense_terms(graph, 1, 1)[3]
             listed = sum(len(e) for e in graph.edges.values())
         graph.cache[at] = "sparse" if listed < wide else "dense"
     return graph.cache[at]

@@ -1,9 +1,12 @@
-"""Dense backend: padded blocks, one ``scaled_dot_product_attention`` per destination type.
+"""Dense backend: whole blocks of sources and destinations, in two forms.
 
-The keys of all edge types that end in a type are laid side by side along the source axis, and an additive
-mask says which pairs are connected: log(multiplicity) where an edge exists (a repeated edge counts as
-often as it is there), minus infinity elsewhere. Where every edge type into a node type connects all pairs, the
-mask says no more than which sources are padding, and is left out if none is. Nothing of size E x H x d is made.
+On the CPU one operator does the attention of all types (:mod:`hetgraph.nn.folded`). Elsewhere, and for half
+precision, the keys of all edge types that end in a type are laid side by side along the source axis of a padded
+block, for one ``scaled_dot_product_attention`` per destination type.
+
+An additive mask says which pairs are connected: log(multiplicity) where an edge exists (a repeated edge counts as
+often as it is there), minus infinity elsewhere. All pairs and windows need none on the CPU; elsewhere it is left out
+where every edge type into a node type connects all pairs and nothing is padding. Nothing of size E x H x d is made.
 
 Shapes: B samples, S and D the longest source and destination node sets, H heads, d width of a head. A block is
 an edge type, or one relation of an edge type that has some.
@@ -21,15 +24,82 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ..edges import Edges
 from ..graph import Graph
-from ..rules import AllPairs
+from ..rules import AllPairs, Structure, Window
 from ..schema import EdgeKey
+from . import folded
 from .attention import Attention
+from .folded import Folding, attend
 
 Block = tuple[EdgeKey, int]
 
 
 def aggregate(graph: Graph, inputs: Attention) -> dict[str, Tensor]:
     """Messages for every destination type, ``[N, H, d]``; see :mod:`hetgraph.nn.attention`."""
+    some = next(iter(inputs.projected.values()))
+    loops = some.device.type == "cpu" and some.dtype in (torch.float32, torch.float64)
+    return fold(graph, inputs) if loops else lay_out(graph, inputs)
+
+
+def fold(graph: Graph, inputs: Attention) -> dict[str, Tensor]:
+    """The form for the CPU, one operator for the whole graph: :mod:`hetgraph.nn.folded`."""
+    targets = _plan(graph).targets
+    blocks = [block for some in targets.values() for block in some]
+    out = {name: inputs.q[name] * 0.0 for name, keys in graph.schema.incoming.items() if keys and name not in targets}
+    if not blocks:
+        return out
+    rows = torch.cat(list(inputs.projected.values()))
+    att, msg = (torch.stack([maps[key][slot] for key, slot in blocks]) for maps in (inputs.att, inputs.msg))
+    folding = _folding(graph, blocks, set(inputs.bias), rows.shape[2])
+    heard = attend(rows, att, msg, _added(graph, blocks, inputs, rows), folding)
+    sizes = [graph.layout[name].total for name in inputs.projected]
+    parts = zip(inputs.projected, heard.split(sizes), strict=True)
+    return out | {name: value for name, value in parts if name in targets}
+
+
+def _folding(graph: Graph, blocks: list[Block], biased: set[EdgeKey], heads: int) -> Folding:
+    at = ("folding", heads)
+    if at not in graph.cache:
+        place = {name: i for i, name in enumerate(graph.layout)}
+        parts = [
+            folded.Block(place[key[0]], place[key[2]], _unmasked(graph.edges[key]), key in biased) for key, _ in blocks
+        ]
+        graph.cache[at] = Folding.of(list(graph.layout.values()), parts, heads)
+    return graph.cache[at]
+
+
+def _unmasked(edges: Edges) -> Structure | None:
+    """The structure that says who hears whom without a mask, if there is one."""
+    return edges.structure if type(edges.structure) in (AllPairs, Window) else None
+
+
+def _added(graph: Graph, blocks: list[Block], inputs: Attention, like: Tensor) -> Tensor:
+    """The masks of all blocks that need one, flat and one behind the other; see :func:`hetgraph.nn.folded.attend`."""
+    at = ("added", like.dtype)
+    if at not in graph.cache:
+        masked = [(key, slot) for key, slot in blocks if _unmasked(graph.edges[key]) is None]
+        parts = [_log_multiplicity(graph.edges[key], slot, like.dtype) for key, slot in masked]
+        biased = any(key in inputs.bias for key, _ in masked)
+        graph.cache[at] = list(zip(masked, parts, strict=True)) if biased else _flat(parts, like)
+    made = graph.cache[at]
+    if isinstance(made, Tensor):
+        return made
+    return _flat(
+        [
+            _with_bias(graph.edges[key], slot, part[:, None], inputs.bias[key]).transpose(0, 1)
+            if key in inputs.bias
+            else part
+            for (key, slot), part in made
+        ],
+        like,
+    )
+
+
+def _flat(parts: list[Tensor], like: Tensor) -> Tensor:
+    return torch.cat([part.flatten() for part in parts]) if parts else like.new_zeros(0)
+
+
+def lay_out(graph: Graph, inputs: Attention) -> dict[str, Tensor]:
+    """The form for all devices: keys and values laid side by side, torch's attention."""
     plan = _plan(graph)
     out = {
         name: inputs.q[name] * 0.0

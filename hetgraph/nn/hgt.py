@@ -146,8 +146,7 @@ class HGTLayer(nn.Module):
                 continue
             new = linear(gelu(heard[name].flatten(1)), weight, bias)
             if self.skip is not None and self.in_dims[name] == self.width:
-                gate = self.skip[i].sigmoid()
-                new = gate * new + (1 - gate) * x[name]
+                new = torch.lerp(x[name], new, self.skip[i].sigmoid())
             out[name] = new
         return out
 

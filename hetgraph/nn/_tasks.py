@@ -1,0 +1,75 @@
+"""What a compiled kernel needs to be run by OpenMP: arrays out of bare addresses, and a counter that threads share.
+
+A task is a C function of one pointer, to a list of int64: next piece of work, number of pieces, then for every array
+its address and five dimensions.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+FIELDS = 6
+"""Numbers per array in the list."""
+
+
+@intrinsic
+def pointer(typingctx, address):
+    """An integer as a pointer."""
+
+    def code(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), code
+
+
+@intrinsic
+def take_one(typingctx, address):
+    """Add one to the int64 that lies at a pointer, in one indivisible step; gives what it was before."""
+
+    def code(context, builder, signature, arguments):
+        number = ir.IntType(64)
+        place = builder.bitcast(arguments[0], number.as_pointer())
+        return builder.atomic_rmw("add", place, number(1), "monotonic")
+
+    return types.int64(types.voidptr), code
+
+
+# one function per number of dimensions, because it is part of an array's type
+
+
+@njit(inline="always")
+def array1(task, i, dtype):
+    """Array ``i`` of a task, of one dimension."""
+    at = 2 + FIELDS * i
+    return carray(pointer(task[at]), (task[at + 1],), dtype)
+
+
+@njit(inline="always")
+def array2(task, i, dtype):
+    """Array ``i`` of a task, of two dimensions."""
+    at = 2 + FIELDS * i
+    return carray(pointer(task[at]), (task[at + 1], task[at + 2]), dtype)
+
+
+@njit(inline="always")
+def array3(task, i, dtype):
+    """Array ``i`` of a task, of three dimensions."""
+    at = 2 + FIELDS * i
+    return carray(pointer(task[at]), (task[at + 1], task[at + 2], task[at + 3]), dtype)
+
+
+@njit(inline="always")
+def array4(task, i, dtype):
+    """Array ``i`` of a task, of four dimensions."""
+    at = 2 + FIELDS * i
+    return carray(pointer(task[at]), (task[at + 1], task[at + 2], task[at + 3], task[at + 4]), dtype)
+
+
+@njit(inline="always")
+def array5(task, i, dtype):
+    """Array ``i`` of a task, of five dimensions."""
+    at = 2 + FIELDS * i
+    return carray(pointer(task[at]), (task[at + 1], task[at + 2], task[at + 3], task[at + 4], task[at + 5]), dtype)
