@@ -6,8 +6,8 @@ Shapes: S rows of Z (samples or groups), C classes or outputs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from torch.nn import functional
 
 from .errors import HetgraphError
 from .sample import as_tensor
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ class Classification(Objective):
         return {
             "accuracy": float(multiclass_accuracy(scores, target, count, average="micro")),
             "f1_macro": float(multiclass_f1_score(scores, target, count, average="macro")),
+            "f1_weighted": float(multiclass_f1_score(scores, target, count, average="weighted")),
             "loss": float(self.losses(scores, target).mean()),
         }
 
@@ -216,13 +220,13 @@ class Regression(Objective):
         if not names or len(self.mean) != len(names) or len(self.std) != len(names) or min(self.std) <= 0:
             raise HetgraphError(f"regression: {len(names)} names, mean {self.mean}, std {self.std} do not fit")
 
-    def fitted(self, targets: Sequence[Any], ids: Sequence[str]) -> Regression:
+    def fitted(self, targets: Sequence[Any], ids: Sequence[str]) -> Self:
         """The same with the scale of these targets."""
         values = self.encode(targets, ids).double()
         std = values.std(0, unbiased=False)
         # a spread that float32 cannot divide by is none
         safe = torch.where(std > torch.finfo(torch.float32).tiny, std, torch.ones_like(std))
-        return Regression(self.names, tuple(values.mean(0).tolist()), tuple(safe.tolist()))
+        return replace(self, mean=tuple(values.mean(0).tolist()), std=tuple(safe.tolist()))
 
     @property
     def outputs(self) -> int:
@@ -275,6 +279,54 @@ def _pearson(a: Tensor, b: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Sentiment(Regression):
+    """One sentiment per row, from -3 (very negative) to 3 (very positive); all conventions of its metrics side by side.
+
+    The loss is that of :class:`Regression`. Beside its metrics there are
+
+    * ``acc2_neg_nonneg``, ``f1_neg_nonneg``: negative against the rest, zero being the rest (Zadeh et al., AAAI 2018);
+    * ``acc2_neg_pos``, ``f1_neg_pos``: negative against positive over the rows whose target is not zero (Tsai et al.,
+      ACL 2019); left out where there are none;
+    * ``acc7``: both sides clipped to -3 .. 3 and rounded to whole numbers, halves to the even one.
+
+    F1 is the mean over both classes weighted by their number of targets. ``docs/metrics.md`` has the formulas.
+    """
+
+    names: tuple[str, ...] = ("sentiment",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.names) != 1:
+            raise HetgraphError(f"a sentiment is one number, got the names {self.names}")
+
+    def metrics(self, scores: Tensor, target: Tensor) -> dict[str, float]:
+        value, truth = self.values(scores).reshape(-1), target.reshape(-1)
+        polar = truth != 0
+        out = {
+            **super().metrics(scores, target),
+            **_two_classes("neg_nonneg", value >= 0, truth >= 0),
+            "acc7": float((_seven(value) == _seven(truth)).float().mean()),
+        }
+        if bool(polar.any()):
+            out |= _two_classes("neg_pos", value[polar] > 0, truth[polar] > 0)
+        return out
+
+
+def _two_classes(name: str, guess: Tensor, truth: Tensor) -> dict[str, float]:
+    """Accuracy and weighted F1 of booleans, ``[S], [S]``."""
+    from torchmetrics.functional.classification import binary_accuracy, multiclass_f1_score
+
+    return {
+        f"acc2_{name}": float(binary_accuracy(guess.long(), truth.long())),
+        f"f1_{name}": float(multiclass_f1_score(guess.long(), truth.long(), 2, average="weighted")),
+    }
+
+
+def _seven(value: Tensor) -> Tensor:
+    return value.clamp(-3, 3).round()
+
+
+@dataclass(frozen=True)
 class Ranking(Objective):
     """Order samples by a relevance: the RankNet loss over all pairs of a batch (Burges et al., ICML 2005).
 
@@ -313,7 +365,9 @@ class Ranking(Objective):
         return out
 
 
-_KINDS: dict[str, type[Objective]] = {c.__name__: c for c in (Classification, MultiLabel, Regression, Ranking)}
+_KINDS: dict[str, type[Objective]] = {
+    c.__name__: c for c in (Classification, MultiLabel, Regression, Sentiment, Ranking)
+}
 
 
 def objective_from_json(data: Mapping[str, Any]) -> Objective:

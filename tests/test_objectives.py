@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from hetgraph import HetgraphError
-from hetgraph.objectives import Classification, MultiLabel, Objective, Ranking, Regression, objective_from_json
+from hetgraph.objectives import (
+    Classification,
+    MultiLabel,
+    Objective,
+    Ranking,
+    Regression,
+    Sentiment,
+    objective_from_json,
+)
 
 THREE = Classification(("no", "yes", "perhaps"))
 TAGS = MultiLabel(("red", "green", "blue"))
@@ -37,6 +45,7 @@ def test_classification_equals_scikit_learn(target, seed) -> None:
     guess = scores.argmax(-1).numpy()
     close(found["accuracy"], metrics.accuracy_score(target, guess))
     close(found["f1_macro"], metrics.f1_score(target, guess, average="macro", zero_division=0))
+    close(found["f1_weighted"], metrics.f1_score(target, guess, average="weighted", zero_division=0))
     share = scores.double().softmax(-1).numpy()
     close(found["loss"], metrics.log_loss(target, share, labels=[0, 1, 2]))
     rows = THREE.losses(scores, truth)
@@ -113,6 +122,59 @@ def test_pearson_of_many_rows_with_one_outlier_is_a_number() -> None:
     close(objective.metrics(scores, truth)["pearson"], float(expected))
 
 
+# halves, zeros and values beyond the scale are where the conventions differ
+SENTIMENT = st.sampled_from([-3.6, -3.0, -2.5, -1.5, -0.5, -0.2, 0.0, 0.4, 0.5, 1.5, 2.0, 2.5, 3.0, 4.2])
+
+
+def weighted_f1(guess: list[bool], truth: list[bool]) -> float:
+    """Written out: F1 of each class, weighted by how often it is the truth."""
+    total = 0.0
+    for side in (False, True):
+        hits = sum(g == t == side for g, t in zip(guess, truth, strict=True))
+        named = sum(g == side for g in guess) + sum(t == side for t in truth)
+        total += sum(t == side for t in truth) / len(truth) * (2 * hits / named if named else 0.0)
+    return total
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows=st.lists(st.tuples(SENTIMENT, SENTIMENT), min_size=1, max_size=15))
+def test_sentiment_equals_its_conventions_written_out(rows) -> None:
+    guess, truth = ([row[i] for row in rows] for i in (0, 1))
+    found = Sentiment().metrics(torch.tensor(guess)[:, None], torch.tensor(truth)[:, None])
+    close(found["mae"], sum(abs(g - t) for g, t in rows) / len(rows))
+    if len(set(guess)) > 1 and len(set(truth)) > 1:
+        close(found["pearson"], float(np.corrcoef(guess, truth)[0, 1]))
+    # Python rounds halves to even, as NumPy does in the published evaluations
+    close(found["acc7"], np.mean([round(min(3, max(-3, g))) == round(min(3, max(-3, t))) for g, t in rows]))
+    g, t = [v >= 0 for v in guess], [v >= 0 for v in truth]
+    close(found["acc2_neg_nonneg"], metrics.accuracy_score(t, g))
+    close(found["f1_neg_nonneg"], weighted_f1(g, t))
+    close(found["f1_neg_nonneg"], metrics.f1_score(t, g, average="weighted", zero_division=0))
+    kept = [(a > 0, b > 0) for a, b in rows if b != 0]
+    assert ("acc2_neg_pos" in found) == ("f1_neg_pos" in found) == bool(kept)
+    if kept:
+        g, t = ([pair[i] for pair in kept] for i in (0, 1))
+        close(found["acc2_neg_pos"], metrics.accuracy_score(t, g))
+        close(found["f1_neg_pos"], weighted_f1(g, t))
+
+
+def test_the_conventions_of_sentiment_differ_where_a_zero_is() -> None:
+    truth = torch.tensor([0.0, 0.0, -1.0, 2.0])[:, None]
+    found = Sentiment().metrics(torch.tensor([-0.1, 0.1, 0.0, 0.4])[:, None], truth)
+    # with zeros as positive: rows 1 and 3 are right; without them: 0.0 for -1 counts as negative, so both are
+    assert (found["acc2_neg_nonneg"], found["acc2_neg_pos"]) == (0.5, 1.0)
+
+
+def test_sentiment_is_measured_in_the_unit_of_the_targets() -> None:
+    objective = Sentiment().fitted([-2.0, 0.0, 4.0, 1.0], list("abcd"))
+    assert type(objective) is Sentiment
+    truth = objective.encode([-2.0, 0.0, 3.0, 1.0], list("abcd"))
+    scores = (truth - objective.mean[0]) / objective.std[0]
+    found = objective.metrics(scores, truth)
+    close(found["mae"], 0.0)
+    assert found["acc7"] == found["acc2_neg_pos"] == found["f1_neg_nonneg"] == 1.0
+
+
 def test_one_number_decodes_to_numbers_and_several_to_lists() -> None:
     scores = torch.tensor([[1.0], [-1.0]])
     assert Regression(mean=(10.0,), std=(2.0,)).decode(scores) == [12.0, 8.0]
@@ -182,6 +244,7 @@ OBJECTIVES = [
     TAGS,
     Regression(("x", "y"), mean=(0.1, 1e-9), std=(3.0, 1 / 3)),
     Regression(),
+    Sentiment(mean=(0.1,), std=(1.7,)),
     Ranking(),
 ]
 
@@ -262,6 +325,7 @@ def test_a_missing_target_is_refused_with_the_sample(objective) -> None:
         (lambda: MultiLabel(()), "different label names"),
         (lambda: MultiLabel(("a", "a")), "different label names"),
         (lambda: Regression(("x",), std=(0.0,)), "do not fit"),
+        (lambda: Sentiment(("x", "y")), "a sentiment is one number"),
         (lambda: Regression(("x",), mean=(0.0, 1.0)), "do not fit"),
         (lambda: objective_from_json({"kind": "Astrology"}), "unknown objective 'Astrology'; known: .*Ranking"),
         (lambda: objective_from_json({"kind": "Ranking", "colour": 1}), "objective Ranking: .*colour"),
