@@ -111,7 +111,7 @@ def test_damaged_or_missing_files_are_named(tmp_path, data) -> None:
     with pytest.raises(HetgraphError, match=r"images_96\.npz cannot be read: .*images"):
         tuxpaint.write_manifest(tmp_path / "out", folder)
     (folder / "images_96.npz").unlink()
-    with pytest.raises(HetgraphError, match=r"images_96\.npz cannot be read"):
+    with pytest.raises(HetgraphError, match=r"no file .*images_96\.npz"):
         tuxpaint.write_manifest(tmp_path / "out", folder)
     (folder / "stamps.csv").write_bytes(b"id,top_category,caption_en,split,group\n0,\xff,a,train,0\n")
     with pytest.raises(HetgraphError, match=r"stamps\.csv cannot be read"):

@@ -1,13 +1,61 @@
-"""Data sets: generated ones, and readers for files that the user has."""
+"""Data sets: generated ones, and readers for files that the user has.
+
+``load(name)`` gives any of them in one form, so that models can be compared on all:
+
+    data = load("av_digits", seed=1)
+    model = Predictor(Fusion(data.schema, group=data.group), data.objective)
+    fit(model, data.train, valid=data.valid)
+
+A reader is imported when its data set is loaded. ``docs/datasets.md`` says what each holds and what to know of it.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import HetgraphError
 
+if TYPE_CHECKING:
+    from ...objectives import Objective
+    from ...sample import Sample
+    from ...schema import Schema
+
 VARIABLE = "HETGRAPH_DATA"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples in three parts, and what is to be predicted of them.
+
+    Attributes:
+        name: a key of ``DATASETS``.
+        schema: node and edge types of the samples.
+        train, valid, test: the parts; ``valid`` is None where nothing can be validated on, and ``notes`` says why.
+        objective: reads the samples' targets; ``objective.main`` is the metric to report.
+        group: name of the field whose groups get a Z each; None: one Z per sample.
+        standardize: whether training should set the scale of the features.
+        notes: what to know before numbers are compared.
+    """
+
+    name: str
+    schema: Schema
+    train: list[Sample]
+    valid: list[Sample] | None
+    test: list[Sample]
+    objective: Objective
+    group: str | None = None
+    standardize: bool = True
+    notes: str = ""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The node types, in the order of the schema."""
+        return tuple(self.schema.nodes)
 
 
 def data_folder(name: str, folder: str | Path | None = None) -> Path:
@@ -25,3 +73,43 @@ def data_folder(name: str, folder: str | Path | None = None) -> Path:
     if not path.is_dir():
         raise HetgraphError(f"data set {name!r}: no folder {path}")
     return path
+
+
+def _reader(module: str, function: str) -> Callable[..., Dataset]:
+    """A reader that imports its module when it is called."""
+
+    def read(folder: str | Path | None = None, *, seed: int = 0, cache: str | Path | None = None) -> Dataset:
+        return getattr(import_module(f".{module}", __name__), function)(folder, seed=seed, cache=cache)
+
+    return read
+
+
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "mosi_bclstm": _reader("mosi", "bclstm"),
+    "mosi_standard": _reader("mosi_standard", "standard"),
+    "av_digits": _reader("av_digits", "degraded"),
+    "av_digits_clean": _reader("av_digits", "clean"),
+    "msrc_v1": _reader("msrc", "views"),
+    "tuxpaint": _reader("tuxpaint", "stamps"),
+    "scenes": _reader("scenes_fusion", "scenes"),
+}
+
+
+def load(name: str, folder: str | Path | None = None, *, seed: int = 0, cache: str | Path | None = None) -> Dataset:
+    """A data set by name.
+
+    Args:
+        name: a key of ``DATASETS``.
+        folder: where its files lie; default: its folder in ``$HETGRAPH_DATA`` (``cmu_mosi``, ``av_digits``,
+            ``msrc_v1``, ``tuxpaint_stamps``). Generated data sets have no files and ignore it.
+        seed: of whatever a data set draws at random (pairs and noise, splits, scenes); the others ignore it.
+        cache: folder that keeps what pretrained encoders compute; None: computed every time.
+
+    Raises:
+        HetgraphError: an unknown name, an impossible seed, or a file or column that is missing or wrong.
+    """
+    if name not in DATASETS:
+        raise HetgraphError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise HetgraphError(f"data set {name!r}: seed must be a whole number >= 0, got {seed!r}")
+    return DATASETS[name](folder, seed=seed, cache=cache)

@@ -10,9 +10,6 @@ training part says nothing: settings have to be fixed otherwise.
 
 from __future__ import annotations
 
-import csv
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +18,16 @@ import torch
 
 from ...builders import conversation
 from ...errors import HetgraphError
+from ...objectives import Classification
 from ...sample import Sample
 from ...schema import Schema
-from . import data_folder
+from . import Dataset, data_folder
+from .reading import read_arrays, read_table, standardised
 
+TITLE = "CMU-MOSI"
 MODALITIES = ("text", "audio", "video")
-CLIP = 5.0
+CLASSES = ("negative", "positive")
+NEEDED = ("utterance_id", "video_id", "segment", "split_bclstm", "label_binary")
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,9 @@ def load(
     """
     path = data_folder("cmu_mosi", folder)
     rows = _rows(path / "utterances.csv")
-    features = _features(path / "features.npz", [row["utterance_id"] for row in rows], modalities)
+    features = read_features(path / "features.npz", [row["utterance_id"] for row in rows], modalities)
     train = np.array([row["split_bclstm"] == "train" for row in rows])
-    for name, value in features.items():
-        mean, std = value[train].mean(0), value[train].std(0)
-        features[name] = ((value - mean) / np.where(std > 0, std, 1)).clip(-CLIP, CLIP).astype(np.float32)
+    features = {name: standardised(value, train) for name, value in features.items()}
     videos: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         videos.setdefault(row["video_id"], []).append(i)
@@ -79,19 +78,25 @@ def load(
     return Conversations(parts["train"], parts["test"], conversation(past, future, **dims))
 
 
+def bclstm(folder: str | Path | None = None, *, seed: int = 0, cache: str | Path | None = None) -> Dataset:
+    """:func:`load` as a :class:`Dataset`: the polarity of every utterance. Nothing is random and nothing is encoded."""
+    data = load(folder)
+    return Dataset(
+        "mosi_bclstm",
+        data.schema,
+        data.train,
+        None,
+        data.test,
+        Classification(CLASSES),
+        group="group",
+        standardize=False,
+        notes="text and video features come from networks that were trained on the labels of the whole training part: "
+        "a validation set carved out of it says nothing, so train for a number of epochs fixed beforehand.",
+    )
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise HetgraphError(f"CMU-MOSI: no file {path}")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, restval="")
-        try:
-            rows = list(reader)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise HetgraphError(f"CMU-MOSI: {path} cannot be read: {error}") from error
-    needed = {"utterance_id", "video_id", "segment", "split_bclstm", "label_binary"}
-    missing = sorted(needed - set(reader.fieldnames or ()))
-    if missing:
-        raise HetgraphError(f"CMU-MOSI: {path} lacks the columns {missing}")
+    rows = read_table(TITLE, path, NEEDED)
     wrong = sorted({row["split_bclstm"] for row in rows} - {"train", "test"})
     if wrong:
         raise HetgraphError(f"CMU-MOSI: {path}: split_bclstm is train or test, got {wrong}")
@@ -114,18 +119,16 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _features(path: Path, ids: list[str], modalities: tuple[str, ...]) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise HetgraphError(f"CMU-MOSI: no file {path}")
+def read_features(path: Path, ids: list[str], modalities: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Features of utterances in the order of ``ids``, as float64 ``[N, width]``.
+
+    Raises:
+        HetgraphError: a modality is unknown, an array is missing or has another form, or an utterance is missing.
+    """
     unknown = sorted(set(modalities) - set(MODALITIES))
     if unknown or not modalities:
         raise HetgraphError(f"CMU-MOSI: modalities are some of {MODALITIES}, got {modalities}")
-    try:
-        # opened here, because NumPy leaves a file open that is no archive
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in ("utterance_id", *modalities)}
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise HetgraphError(f"CMU-MOSI: {path} cannot be read: {error}") from error
+    arrays = read_arrays(TITLE, path, ("utterance_id", *modalities))
     order = {name: i for i, name in enumerate(arrays.pop("utterance_id").tolist())}
     absent = [name for name in ids if name not in order]
     if absent:

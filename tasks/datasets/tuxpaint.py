@@ -10,21 +10,25 @@ and writes what a user would have: raw files and a manifest.
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import json
-import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...encoders import Encoder
 from ...errors import HetgraphError
 from ...files import write_atomically
-from . import data_folder
+from ...objectives import Classification
+from ...pipeline import Pipeline, Record
+from . import Dataset, data_folder
+from .reading import read_arrays, read_table
 
+TITLE = "Tux Paint"
+MEDIA = {"image": "image", "text": "text", "audio:speech": "audio", "audio:effect": "audio"}
+PARTS = ("train", "valid", "test")
 COLUMNS = ("id", "top_category", "caption_en", "split", "group")
 
 
@@ -47,17 +51,7 @@ def write_manifest(output: str | Path, folder: str | Path | None = None) -> Path
     from PIL import Image
 
     source, target = data_folder("tuxpaint_stamps", folder), Path(output)
-    rows = list(_rows(source / "stamps.csv"))
-    try:
-        # opened here, because NumPy leaves a file open that is no archive
-        with (source / "images_96.npz").open("rb") as file, np.load(file, allow_pickle=False) as data:
-            images = data["images"]
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise HetgraphError(f"Tux Paint: {source / 'images_96.npz'} cannot be read: {error}") from error
-    if len(images) != len(rows):
-        raise HetgraphError(f"Tux Paint: {len(images)} pictures for {len(rows)} stamps")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise HetgraphError(f"Tux Paint: pictures are uint8 [N, height, width, 3], got {images.dtype} {images.shape}")
+    rows, images = _read(source)
     lines = []
     for row, pixels in zip(rows, images, strict=True):
         name = row["id"]
@@ -65,35 +59,84 @@ def write_manifest(output: str | Path, folder: str | Path | None = None) -> Path
         Image.fromarray(pixels).save(picture, "PNG")
         write_atomically(target / "images" / f"{name}.png", picture.getvalue())
         line: dict[str, Any] = {"id": name, "image": f"images/{name}.png"}
-        for column, place in (("audio:speech", "speech_fr"), ("audio:effect", "effects")):
-            sound = source / place / f"{int(name):04d}.ogg"
-            if sound.is_file():
-                write_atomically(target / place / sound.name, sound.read_bytes())
-                line[column] = f"{place}/{sound.name}"
+        for column, sound in _sounds(source, name).items():
+            write_atomically(target / sound.parent.name / sound.name, sound.read_bytes())
+            line[column] = f"{sound.parent.name}/{sound.name}"
         line |= {"text": row["caption_en"], **{key: row[key] for key in ("top_category", "split", "group")}}
         lines.append(json.dumps(line))
     write_atomically(target / "manifest.jsonl", "\n".join(lines) + "\n")
     return target / "manifest.jsonl"
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    if not path.is_file():
-        raise HetgraphError(f"Tux Paint: no file {path}")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, restval="")
-        seen: set[str] = set()
-        try:
-            missing = sorted(set(COLUMNS) - set(reader.fieldnames or ()))
-            if missing:
-                raise HetgraphError(f"Tux Paint: {path} lacks the columns {missing}")
-            for row in reader:
-                # files are called by the id: nothing but a number
-                if not (row["id"].isascii() and row["id"].isdecimal()) or row["id"] in seen:
-                    raise HetgraphError(f"Tux Paint: {path}: expected a new number as id, got {row['id']!r}")
-                seen.add(row["id"])
-                yield row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise HetgraphError(f"Tux Paint: {path} cannot be read: {error}") from error
+def stamps(
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    encoders: Mapping[str, Encoder] | None = None,
+) -> Dataset:
+    """``top_category`` from picture, caption, spoken caption and sound effect, encoded as those of a manifest are.
+
+    Args:
+        folder: as for :func:`write_manifest`.
+        seed: nothing is random.
+        cache: keeps the encoded media.
+        encoders: other encoders than the packaged ones, by kind (image, text, audio).
+
+    Raises:
+        HetgraphError: as for :func:`write_manifest`, or a stamp is in no split.
+    """
+    source = data_folder("tuxpaint_stamps", folder)
+    rows, images = _read(source)
+    pipeline = Pipeline.for_columns(MEDIA, encoders=encoders, cache=cache)
+    parts: dict[str, list[Record]] = {name: [] for name in PARTS}
+    for row, pixels in zip(rows, images, strict=True):
+        if row["split"] not in parts:
+            raise HetgraphError(f"{TITLE}: stamp {row['id']}: split is one of {PARTS}, got {row['split']!r}")
+        media = {"image": pixels, "text": row["caption_en"], **_sounds(source, row["id"])}
+        parts[row["split"]].append(Record(row["id"], media, target=row["top_category"]))
+    classes = tuple(sorted({row["top_category"] for row in rows}))
+    used = ", ".join(dict.fromkeys(str(medium.encoder.config()["encoder"]) for medium in pipeline.media))
+    train, valid, test = (pipeline(parts[name]) for name in PARTS)
+    return Dataset(
+        "tuxpaint",
+        pipeline.schema,
+        train,
+        valid,
+        test,
+        Classification(classes),
+        notes=f"encoded by {used}. Stamps that share a caption, a recording or a file name are in one part. A quarter "
+        "of the stamps are 'symbols' (letters, digits, faces). Only some stamps have a sound effect.",
+    )
+
+
+def _read(source: Path) -> tuple[list[dict[str, str]], np.ndarray]:
+    """The table and the pictures, uint8 ``[N, height, width, 3]``."""
+    rows = _rows(source / "stamps.csv")
+    images = read_arrays(TITLE, source / "images_96.npz", ("images",))["images"]
+    if len(images) != len(rows):
+        raise HetgraphError(f"{TITLE}: {len(images)} pictures for {len(rows)} stamps")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise HetgraphError(f"{TITLE}: pictures are uint8 [N, height, width, 3], got {images.dtype} {images.shape}")
+    return rows, images
+
+
+def _sounds(source: Path, name: str) -> dict[str, Path]:
+    """The sounds that a stamp has, by column."""
+    places = {"audio:speech": "speech_fr", "audio:effect": "effects"}
+    files = {column: source / place / f"{int(name):04d}.ogg" for column, place in places.items()}
+    return {column: path for column, path in files.items() if path.is_file()}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    rows = read_table(TITLE, path, COLUMNS)
+    seen: set[str] = set()
+    for row in rows:
+        # files are called by the id: nothing but a number
+        if not (row["id"].isascii() and row["id"].isdecimal()) or row["id"] in seen:
+            raise HetgraphError(f"{TITLE}: {path}: expected a new number as id, got {row['id']!r}")
+        seen.add(row["id"])
+    return rows
 
 
 def main() -> None:

@@ -1,0 +1,53 @@
+"""Generated scenes in the form in which fusion models are compared: question, picture, sound and knowledge graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import HetgraphError
+from ...objectives import Classification
+from ..demo import scene_pipeline, scene_samples
+from . import Dataset
+from .scenes import QUESTIONS, generate
+
+PER_KIND = {"train": 512, "valid": 64, "test": 128}
+KINDS = ("text", "image", "sound", "knowledge", "image+sound")
+"""What a small model learns in a minute or two without a curriculum; the demo teaches the other kinds step by step."""
+
+
+def scenes(
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    kinds: tuple[str, ...] = KINDS,
+) -> Dataset:
+    """Questions of some kinds, each kind and each of its answers equally often; see :mod:`.scenes`.
+
+    Args:
+        folder: nothing is read.
+        seed: of the scenes and of the invented words, which differ between the parts.
+        cache: the encoders are quick and keep nothing.
+        kinds: keys of ``QUESTIONS``.
+
+    Raises:
+        HetgraphError: an unknown kind of question, or none.
+    """
+    unknown = sorted(set(kinds) - set(QUESTIONS))
+    if unknown or not kinds:
+        raise HetgraphError(f"scenes: kinds of questions are some of {list(QUESTIONS)}, got {kinds}")
+    sizes = {part: count * len(QUESTIONS) for part, count in PER_KIND.items()}
+    made = generate(train=sizes["train"], valid=sizes["valid"], test=sizes["test"], seed=seed)
+    pipeline = scene_pipeline(made)
+    train, valid, test = (
+        scene_samples(pipeline, [scene for scene in made.split(part) if scene.kind in kinds]) for part in PER_KIND
+    )
+    return Dataset(
+        "scenes",
+        pipeline.schema,
+        train,
+        valid,
+        test,
+        Classification(tuple(dict.fromkeys(answer for kind in kinds for answer in QUESTIONS[kind].answers))),
+        notes="generated. Invented words occur in questions and the graph only, and differ between the parts.",
+    )
