@@ -63,9 +63,7 @@ def clean(folder: str | Path | None = None, *, seed: int = 0, cache: str | Path 
     return digits(folder, seed=seed, noisy=False)
 
 
-def digits(
-    folder: str | Path | None = None, *, seed: int = 0, noisy: bool = True, train: int = PAIRS["train"]
-) -> Dataset:
+def digits(folder: str | Path | None = None, *, seed: int = 0, noisy: bool = True, train: int | None = None) -> Dataset:
     """Pairs of a picture (16 ``region`` nodes of 7 x 7 pixels) and a recording (up to 16 ``frame`` nodes, log-mel).
 
     Args:
@@ -73,7 +71,7 @@ def digits(
         seed: of pairs, noise and dropped pixels, for every part on its own: neither the size of the training part
             nor ``noisy`` changes which pairs another part has.
         noisy: degrade both.
-        train: training pairs per digit.
+        train: training pairs per digit; default 200.
 
     Raises:
         HetgraphError: a file, column or array is missing or wrong, or a digit has no picture or recording in a part.
@@ -83,7 +81,8 @@ def digits(
     encoder = LogMel(rate=RATE, bands=BANDS, window=0.032, hop=0.008)
     parts: dict[str, list[Sample]] = {}
     for number, part in enumerate(PARTS):
-        pairs = _pairs(spoken, labels, part, train if part == "train" else PAIRS[part], (seed, number, 0))
+        count = train if part == "train" and train is not None else PAIRS[part]
+        pairs = _pairs(spoken, labels, part, count, (seed, number, 0))
         noise = np.random.default_rng((seed, number, 1))
         pictures, sounds = [], []
         for picture, recording in pairs:
