@@ -64,6 +64,13 @@ def test_every_data_set_has_a_name_and_unknown_ones_are_refused() -> None:
         load("imagenet")
 
 
+def test_the_documentation_lists_every_data_set() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")]
+    assert [row for row in rows if row in DATASETS][: len(DATASETS)] == NAMES
+    assert all(f"**{name}.**" in text for name in NAMES if name != "av_digits_clean")
+
+
 @pytest.mark.parametrize("seed", [-1, 1.0, True, "0"])
 def test_an_impossible_seed_is_refused(seed) -> None:
     with pytest.raises(HetgraphError, match="'scenes': seed must be a whole number >= 0"):
@@ -267,10 +274,18 @@ def test_scenes_have_every_kind_and_answer_equally_often(monkeypatch) -> None:
     check(data)
     assert data.modalities == ("region", "token", "frame", "entity")
     kinds = list(scenes_fusion.QUESTIONS)
-    for part in (data.train, data.valid, data.test):
-        found = Counter((kinds[int(s.id.split("-")[1]) % len(kinds)], s.target) for s in part)
+    half = len(data.train) // 2
+    bare, full = data.train[:half], data.train[half:]
+    for part in (bare, full, data.valid, data.test):
+        found = Counter((kinds[int(str(s.id).split("-")[1]) % len(kinds)], s.target) for s in part)
         assert {kind for kind, _ in found} == set(scenes_fusion.KINDS)
         assert set(found.values()) == {4}
+    node = {"image": "region", "sound": "frame", "knowledge": "entity"}
+    for little, much in zip(bare, full, strict=True):
+        needs = scenes_fusion.QUESTIONS[kinds[int(str(much.id).split("-")[1]) % len(kinds)]].needs
+        assert set(little.nodes) == {"token", *(node[need] for need in needs)}
+        assert set(much.nodes) == {"token", *node.values()}
+        assert all(torch.equal(little.nodes[name]["x"], much.nodes[name]["x"]) for name in little.nodes)
     assert equal(data.test, again.test)
     assert not equal(data.test, other.test)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -271,6 +272,21 @@ def test_the_main_metric_is_among_the_metrics_and_better_for_better_scores(objec
         good = truth[:, None] if isinstance(objective, Ranking) else truth
     better, worse = (objective.metrics(scores.float(), truth)[objective.main] for scores in (good, -good))
     assert better > worse if objective.larger else better < worse
+
+
+def test_the_documentation_defines_every_metric_of_every_objective() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    sections = {part.partition("\n")[0]: part for part in text.split("\n## ")[1:]}
+    for objective in OBJECTIVES:
+        kind = type(objective)
+        scores = random(20, objective.outputs, 0)
+        target = [1] * 20 if kind is Classification else [[1.0] * objective.outputs] * 20
+        truth = objective.encode(target, [""] * 20)
+        truth = random(20, objective.outputs, 1) if isinstance(objective, Regression) else truth
+        own = "".join(sections[base.__name__] for base in kind.__mro__ if base.__name__ in sections)
+        defined = {line.split("|")[1].strip(" *") for line in own.splitlines() if line.startswith("|")}
+        assert set(objective.metrics(scores, truth)) - {"loss"} <= defined
+        assert f"**{objective.main}**" in own
 
 
 def test_label_smoothing_spreads_its_share_over_all_classes() -> None:

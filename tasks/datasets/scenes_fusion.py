@@ -6,9 +6,11 @@ from pathlib import Path
 
 from ...errors import HetgraphError
 from ...objectives import Classification
-from ..demo import scene_pipeline, scene_samples
+from ...sample import Sample
+from ...thinning import without
+from ..demo import NODE_TYPES, scene_pipeline, scene_samples
 from . import Dataset
-from .scenes import QUESTIONS, generate
+from .scenes import QUESTIONS, Scene, generate
 
 PER_KIND = {"train": 512, "valid": 64, "test": 128}
 KINDS = ("text", "image", "sound", "knowledge", "image+sound")
@@ -23,6 +25,10 @@ def scenes(
     kinds: tuple[str, ...] = KINDS,
 ) -> Dataset:
     """Questions of some kinds, each kind and each of its answers equally often; see :mod:`.scenes`.
+
+    Every training question is there twice: with nothing but its words and what it needs, then with all there is.
+    Without the first form a model of this size hardly learns more than the questions one modality answers by itself.
+    Validation and test questions come with all there is.
 
     Args:
         folder: nothing is read.
@@ -39,15 +45,22 @@ def scenes(
     sizes = {part: count * len(QUESTIONS) for part, count in PER_KIND.items()}
     made = generate(train=sizes["train"], valid=sizes["valid"], test=sizes["test"], seed=seed)
     pipeline = scene_pipeline(made)
-    train, valid, test = (
-        scene_samples(pipeline, [scene for scene in made.split(part) if scene.kind in kinds]) for part in PER_KIND
-    )
+    chosen = {part: [scene for scene in made.split(part) if scene.kind in kinds] for part in PER_KIND}
+    train, valid, test = (scene_samples(pipeline, chosen[part]) for part in PER_KIND)
+    bare = [_bare(sample, scene) for sample, scene in zip(train, chosen["train"], strict=True)]
     return Dataset(
         "scenes",
         pipeline.schema,
-        train,
+        bare + train,
         valid,
         test,
         Classification(tuple(dict.fromkeys(answer for kind in kinds for answer in QUESTIONS[kind].answers))),
-        notes="generated. Invented words occur in questions and the graph only, and differ between the parts.",
+        notes="generated. Training questions come twice: with what they need alone, and with everything. Invented "
+        "words occur in questions and the graph only, and differ between the parts.",
     )
+
+
+def _bare(sample: Sample, scene: Scene) -> Sample:
+    out = without(sample, *(node for modality, node in NODE_TYPES.items() if modality not in scene.needs))
+    out.id = f"{sample.id}-bare"
+    return out
