@@ -259,9 +259,13 @@ class Regression(Objective):
         return [row[0] for row in rows] if len(self.names) == 1 else rows
 
     def metrics(self, scores: Tensor, target: Tensor) -> dict[str, float]:
+        from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error
+
         value = self.values(scores)
-        error = value - target
-        out = {"mae": float(error.abs().mean()), "rmse": float(error.square().mean().sqrt())}
+        out = {
+            "mae": float(mean_absolute_error(value, target)),
+            "rmse": float(mean_squared_error(value, target, squared=False)),
+        }
         steady = [bool((v.amax(0) == v.amin(0)).any()) for v in (value, target)]
         if not any(steady):
             out["pearson"] = float(_pearson(value.double(), target.double()).mean())

@@ -42,7 +42,7 @@ def standard(
     Args:
         folder: where the two files lie; default ``$HETGRAPH_DATA/cmu_mosi``.
         seed: nothing is random.
-        cache: folder that keeps the encoded transcripts, which take about a minute.
+        cache: folder that keeps the encoded transcripts, which take some seconds.
         encoder: of the lower-cased transcripts; default :class:`MiniLM`, which needs the extra ``offline``.
 
     Raises:
