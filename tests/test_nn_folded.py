@@ -17,7 +17,7 @@ from torch import Tensor
 from hetgraph import EdgeType, NodeType, Schema, rules
 from hetgraph.edges import Counts
 from hetgraph.nn import HGTLayer, dense, threads
-from hetgraph.nn._folded import exp
+from hetgraph.nn._exp import exp
 from hetgraph.nn.folded import Block, Folding, attend
 
 exps = njit(lambda values: np.array([exp(value) for value in values]))

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 from numba import carray, cfunc, njit, types
-from numba.extending import overload
 
+from ._exp import exp
 from ._tasks import FIELDS, array1, array2, array3, array4, array5, take_one
 from .folded import TILE
 
@@ -25,38 +25,6 @@ ALL, BAND, MASK = range(3)
 
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": _FAST}
-
-
-def exp(x: float) -> float:
-    """e to the power of ``x`` for ``x <= 0``."""
-    return math.exp(x)
-
-
-@overload(exp, inline="always")
-def _exp(x):
-    if x != types.float32:
-        return lambda x: math.exp(x)
-
-    def single(x):
-        # Cephes' expf: x = n ln 2 + r, a polynomial in r, n into the exponent's bits. Vector instructions do this;
-        # the library's exp they do not. Cast to integer rounds up below zero, hence the half.
-        low = np.float32(-87.0)
-        y = x if x > low else low
-        n = np.int32(y * np.float32(1.44269504) - np.float32(0.5))
-        r = y - np.float32(n) * np.float32(0.693359375)
-        r = r + np.float32(n) * np.float32(2.12194440e-4)
-        p = np.float32(1.9875691500e-4)
-        p = p * r + np.float32(1.3981999507e-3)
-        p = p * r + np.float32(8.3334519073e-3)
-        p = p * r + np.float32(4.1665795894e-2)
-        p = p * r + np.float32(1.6666665459e-1)
-        p = p * r + np.float32(5.0000001201e-1)
-        p = p * r * r + r + np.float32(1.0)
-        power = np.int32((n + np.int32(127)) << np.int32(23)).view(np.float32)
-        # the last: NaN stays NaN
-        return p * power if x > low else np.float32(0.0) if x <= low else x
-
-    return single
 
 
 # In the innermost loops arrays are indexed by unsigned numbers into flat memory: a negative index would have to be

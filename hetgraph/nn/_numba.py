@@ -3,15 +3,22 @@
 A piece of work (``begin`` to ``end - 1`` are done) is one chunk of destinations (or source rows) and one head, so
 that what a thread gathers is a quarter (with four heads) of the keys and values. Sums may be reordered
 (``reassoc``), which is what lets them use vector instructions; infinities and NaN keep their meaning.
+
+In the innermost loops arrays are indexed by unsigned numbers into flat memory: a negative index would have to be
+tested for. The width of a head is left unknown to the compiler: loops of known length would be unrolled before their
+sums could be turned into vector instructions.
 """
 
 from __future__ import annotations
 
-import math
+from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import carray, cfunc, njit, types
+
+from ._exp import exp
+from ._tasks import FIELDS, array1, array2, array3, take_one
 
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": _FAST}
@@ -34,68 +41,93 @@ def group(key, count):
 
 
 @njit(**_OPTIONS)
+def weigh(score, size):
+    """Softmax of the first ``size`` scores, in place.
+
+    Sixteen running maxima, because a single one would not be turned into vector instructions.
+    """
+    one, zero = score.dtype.type(1), score.dtype.type(0)
+    n, lanes = np.uint64(size), np.uint64(16)
+    top = score[0]
+    whole = np.uint64(0)
+    if n >= lanes:
+        most = np.empty(16, score.dtype)
+        most[:] = -np.inf
+        for block in range(n // lanes):
+            for k in range(lanes):
+                x = score[block * lanes + k]
+                most[k] = x if x > most[k] else most[k]
+        for k in range(lanes):
+            top = most[k] if most[k] > top else top
+        whole = n // lanes * lanes
+    for j in range(whole, n):
+        top = score[j] if score[j] > top else top
+    for j in range(n):
+        score[j] = exp(score[j] - top)
+    norm = zero
+    for j in range(n):
+        norm += score[j]
+    scale = one / norm
+    for j in range(n):
+        score[j] *= scale
+
+
+@njit(**_OPTIONS)
 def forward(begin, end, q, k, v, bias, start, row, edge, cut, out, weight):
-    heads, d = q.shape[1], q.shape[2]
+    heads, width, rows = q.shape[1], q.shape[2], k.shape[1]
+    d = np.uint64(width)
+    flat_q, flat_k, flat_v, flat_out = q.ravel(), k.ravel(), v.ravel(), out.ravel()
     biased = len(bias) > 0
     for task in range(begin, end):
         h = task % heads
-        first, last = cut[task // heads], cut[task // heads + 1]
-        for n in range(first, last):
+        for n in range(cut[task // heads], cut[task // heads + 1]):
             low, high = start[n], start[n + 1]
-            target = out[n, h]
-            target[:] = 0
+            at = np.uint64((n * heads + h) * width)
+            for j in range(d):
+                flat_out[at + j] = 0
             if low == high:
                 continue
-            query = q[n, h]
             score = weight[h, low:high]
             for e in range(low, high):
-                key = k[h, row[e]]
-                total = query[0] * key[0]
-                for j in range(1, d):
-                    total += query[j] * key[j]
+                key = np.uint64((h * rows + row[e]) * width)
+                total = flat_q[at] * flat_k[key]
+                for j in range(np.uint64(1), d):
+                    total += flat_q[at + j] * flat_k[key + j]
                 score[e - low] = total
             if biased:
                 for e in range(low, high):
                     score[e - low] += bias[edge[e], h]
-            top = score[0]
-            for e in range(1, high - low):
-                top = max(top, score[e])
-            for e in range(high - low):
-                score[e] = math.exp(score[e] - top)
-            norm = score[0]
-            for e in range(1, high - low):
-                norm += score[e]
+            weigh(score, high - low)
             for e in range(low, high):
-                p = score[e - low] / norm
-                score[e - low] = p
-                value = v[h, row[e]]
+                p, value = score[e - low], np.uint64((h * rows + row[e]) * width)
                 for j in range(d):
-                    target[j] += p * value[j]
+                    flat_out[at + j] += p * flat_v[value + j]
 
 
 @njit(**_OPTIONS)
 def backward_nodes(begin, end, grad, k, v, out, weight, start, row, edge, cut, dq, slope, dbias):
-    heads, d = grad.shape[1], grad.shape[2]
+    heads, width, rows = grad.shape[1], grad.shape[2], k.shape[1]
+    d = np.uint64(width)
+    flat_up, flat_k, flat_v, flat_out, flat_dq = grad.ravel(), k.ravel(), v.ravel(), out.ravel(), dq.ravel()
     biased = len(dbias) > 0
     for task in range(begin, end):
         h = task % heads
-        first, last = cut[task // heads], cut[task // heads + 1]
-        for n in range(first, last):
-            target = dq[n, h]
-            target[:] = 0
-            up, made = grad[n, h], out[n, h]
-            delta = up[0] * made[0]
-            for j in range(1, d):
-                delta += up[j] * made[j]
+        for n in range(cut[task // heads], cut[task // heads + 1]):
+            at = np.uint64((n * heads + h) * width)
+            delta = flat_up[at] * flat_out[at]
+            for j in range(np.uint64(1), d):
+                delta += flat_up[at + j] * flat_out[at + j]
+            for j in range(d):
+                flat_dq[at + j] = 0
             for e in range(start[n], start[n + 1]):
-                value, key = v[h, row[e]], k[h, row[e]]
-                total = up[0] * value[0]
-                for j in range(1, d):
-                    total += up[j] * value[j]
+                place = np.uint64((h * rows + row[e]) * width)
+                total = flat_up[at] * flat_v[place]
+                for j in range(np.uint64(1), d):
+                    total += flat_up[at + j] * flat_v[place + j]
                 change = weight[h, e] * (total - delta)
                 slope[h, e] = change
                 for j in range(d):
-                    target[j] += change * key[j]
+                    flat_dq[at + j] += change * flat_k[place + j]
             if biased:
                 for e in range(start[n], start[n + 1]):
                     dbias[edge[e], h] = slope[h, e]
@@ -103,18 +135,86 @@ def backward_nodes(begin, end, grad, k, v, out, weight, start, row, edge, cut, d
 
 @njit(**_OPTIONS)
 def backward_rows(begin, end, grad, q, weight, slope, start, place, node, cut, dk, dv):
-    heads, d = grad.shape[1], grad.shape[2]
+    heads, width, rows = grad.shape[1], grad.shape[2], dk.shape[1]
+    d = np.uint64(width)
+    flat_up, flat_q, flat_dk, flat_dv = grad.ravel(), q.ravel(), dk.ravel(), dv.ravel()
     for task in range(begin, end):
         h = task % heads
-        first, last = cut[task // heads], cut[task // heads + 1]
-        for r in range(first, last):
-            to_key, to_value = dk[h, r], dv[h, r]
-            to_key[:] = 0
-            to_value[:] = 0
+        for r in range(cut[task // heads], cut[task // heads + 1]):
+            to = np.uint64((h * rows + r) * width)
+            for j in range(d):
+                flat_dk[to + j] = 0
+                flat_dv[to + j] = 0
             for i in range(start[r], start[r + 1]):
-                n = node[i]
+                at = np.uint64((node[i] * heads + h) * width)
                 change, p = slope[h, place[i]], weight[h, place[i]]
-                query, up = q[n, h], grad[n, h]
                 for j in range(d):
-                    to_key[j] += change * query[j]
-                    to_value[j] += p * up[j]
+                    flat_dk[to + j] += change * flat_q[at + j]
+                    flat_dv[to + j] += p * flat_up[at + j]
+
+
+def _task(run):
+    return cfunc(types.void(types.voidptr), cache=True)(run).address
+
+
+@cache
+def forward_task(dtype: str) -> int:
+    """The address of :func:`forward` as a task (see :mod:`hetgraph.nn._tasks`), for arrays of float32 or float64."""
+    real, whole = getattr(types, dtype), types.int64
+
+    def run(data):
+        task = carray(data, (2 + 10 * FIELDS,), np.int64)
+        q, k, v, bias = array3(task, 0, real), array3(task, 1, real), array3(task, 2, real), array2(task, 3, real)
+        start, row = array1(task, 4, whole), array1(task, 5, whole)
+        edge, cut = array1(task, 6, whole), array1(task, 7, whole)
+        out, weight = array3(task, 8, real), array2(task, 9, real)
+        piece = take_one(data)
+        while piece < task[1]:
+            forward(piece, piece + 1, q, k, v, bias, start, row, edge, cut, out, weight)
+            piece = take_one(data)
+
+    return _task(run)
+
+
+@cache
+def backward_nodes_task(dtype: str) -> int:
+    """The same of :func:`backward_nodes`."""
+    real, whole = getattr(types, dtype), types.int64
+
+    def run(data):
+        task = carray(data, (2 + 12 * FIELDS,), np.int64)
+        grad, k, v = array3(task, 0, real), array3(task, 1, real), array3(task, 2, real)
+        out, weight, dq = array3(task, 3, real), array2(task, 4, real), array3(task, 9, real)
+        start, row = array1(task, 5, whole), array1(task, 6, whole)
+        edge, cut = array1(task, 7, whole), array1(task, 8, whole)
+        slope, dbias = array2(task, 10, real), array2(task, 11, real)
+        piece = take_one(data)
+        while piece < task[1]:
+            backward_nodes(piece, piece + 1, grad, k, v, out, weight, start, row, edge, cut, dq, slope, dbias)
+            piece = take_one(data)
+
+    return _task(run)
+
+
+@cache
+def backward_rows_task(dtype: str) -> int:
+    """The same of :func:`backward_rows`."""
+    real, whole = getattr(types, dtype), types.int64
+
+    def run(data):
+        task = carray(data, (2 + 10 * FIELDS,), np.int64)
+        grad, q, weight, slope = (
+            array3(task, 0, real),
+            array3(task, 1, real),
+            array2(task, 2, real),
+            array2(task, 3, real),
+        )
+        start, place = array1(task, 4, whole), array1(task, 5, whole)
+        node, cut = array1(task, 6, whole), array1(task, 7, whole)
+        dk, dv = array3(task, 8, real), array3(task, 9, real)
+        piece = take_one(data)
+        while piece < task[1]:
+            backward_rows(piece, piece + 1, grad, q, weight, slope, start, place, node, cut, dk, dv)
+            piece = take_one(data)
+
+    return _task(run)

@@ -14,8 +14,6 @@ Shapes: N destinations, P source rows, E edges, H heads, d width of a head.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,6 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from .threads import Kernel, in_pieces
 
 _CHUNKS = 128
 """Work is cut into so many pieces of about as many edges each, whatever the number of threads."""
@@ -115,7 +115,7 @@ def _attend(
     nodes, heads, d = q.shape
     out = q.new_empty(nodes, heads, d)
     weight = q.new_empty(heads, len(row))
-    _with_threads(_compiled().forward, q, k, v, bias, start, row, edge, cut, out, weight)
+    in_pieces(_kernels()[0], _CHUNKS * heads, q, k, v, bias, start, row, edge, cut, out, weight)
     return out, weight
 
 
@@ -146,9 +146,10 @@ def _attend_backward(
     dk, dv = k.new_empty(k.shape), v.new_empty(v.shape)
     slope = torch.empty_like(weight)
     dbias = q.new_empty(len(row) if biased else 0, q.shape[1])
-    kernels = _compiled()
-    _with_threads(kernels.backward_nodes, grad, k, v, out, weight, start, row, edge, cut, dq, slope, dbias)
-    _with_threads(kernels.backward_rows, grad, q, weight, slope, back_start, back_place, back_node, back_cut, dk, dv)
+    _, by_node, by_row = _kernels()
+    pieces = _CHUNKS * q.shape[1]
+    in_pieces(by_node, pieces, grad, k, v, out, weight, start, row, edge, cut, dq, slope, dbias)
+    in_pieces(by_row, pieces, grad, q, weight, slope, back_start, back_place, back_node, back_cut, dk, dv)
     return dq, dk, dv, dbias
 
 
@@ -174,34 +175,20 @@ def _back(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
 _attend.register_autograd(_back, setup_context=_keep)
 
 
-def _with_threads(kernel: Any, *arrays: Tensor) -> None:
-    """Run a kernel over all its pieces on as many threads as torch has.
-
-    On Python's threads (the kernels release the interpreter lock), not on numba's own: those would come from a second
-    OpenMP, and the threads of the two would wait for work by taking the processor from each other.
-    """
-    given = [array.detach().contiguous().numpy() for array in arrays]
-    pieces, threads = _CHUNKS * arrays[0].shape[1], torch.get_num_threads()
-    bounds = [pieces * i // threads for i in range(threads + 1)]
-    rest = [_pool().submit(kernel, bounds[i], bounds[i + 1], *given) for i in range(1, threads)]
-    kernel(bounds[0], bounds[1], *given)
-    for done in rest:
-        done.result()
-
-
 @cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(os.cpu_count() or 1, 2), thread_name_prefix="hetgraph-kernel")
-
-
-if hasattr(os, "register_at_fork"):
-    # a forked process has the pool, but not its threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+def _kernels() -> tuple[Kernel, Kernel, Kernel]:
+    """Forward, backward by destination, backward by source row; compiled on first use."""
+    loops = _compiled()
+    return (
+        Kernel(loops.forward, loops.forward_task),
+        Kernel(loops.backward_nodes, loops.backward_nodes_task),
+        Kernel(loops.backward_rows, loops.backward_rows_task),
+    )
 
 
 @cache
 def _compiled() -> Any:
-    """The kernels; numba is imported and they are compiled on first use."""
+    """The loops; numba is imported on first use."""
     from . import _numba
 
     return _numba
