@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numba import njit
 from torch import Tensor
 
-from hetgraph import EdgeType, NodeType, Schema, rules
+from hetgraph import EdgeType, HetgraphError, NodeType, Schema, rules
 from hetgraph.edges import Counts
 from hetgraph.nn import HGTLayer, dense, threads
 from hetgraph.nn._exp import exp
@@ -183,3 +183,35 @@ def test_scores_far_beyond_the_range_of_exp_stay_finite(kind) -> None:
     for name, value in folded.items():
         assert bool(value.isfinite().all()), name
         assert value.shape == laid_out[name].shape
+
+
+def test_products_of_large_node_sets_start_no_threads_of_their_own(capfd) -> None:
+    """OpenBLAS would, from a thousand nodes on, and print that it may hang."""
+    torch.manual_seed(0)
+    layouts = [Counts.of(torch.tensor([1500, 900]))]
+    folding = Folding.of(layouts, [Block(0, 0, rules.all_pairs)], 2)
+    rows, att, msg = torch.randn(2400, 3, 2, 8), torch.randn(1, 2, 8, 8), torch.randn(1, 2, 8, 8)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        out = attend(rows, att, msg, torch.zeros(0), folding)
+    finally:
+        torch.set_num_threads(before)
+    assert capfd.readouterr().err == ""
+    keys, queries, values = rows[1500:].double().permute(1, 2, 0, 3)
+    score = torch.einsum("hsd,hde,hte->hts", keys, att[0].double(), queries)
+    expected = score.softmax(-1) @ values @ msg[0].double()
+    close(out[1500:].double(), expected.transpose(0, 1), 2e-3)
+
+
+def test_the_number_of_threads_of_blas_is_given_back() -> None:
+    before = [library.get_num_threads() for library in threads._openblas()]
+    with threads.one_blas_thread():
+        assert [library.get_num_threads() for library in threads._openblas()] == [1] * len(before)
+    assert [library.get_num_threads() for library in threads._openblas()] == before
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    inputs, folding = case()
+    with pytest.raises(HetgraphError, match=r"mask must have 120 numbers, got 119"):
+        attend(*inputs[:3], inputs[3][1:], folding)

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 
 from ..edges import Counts
+from ..errors import HetgraphError
 from ..rules import AllPairs, Structure, Window
-from .threads import Kernel, in_pieces
+from .threads import Kernel, in_pieces, one_blas_thread
 
 SHARES = 4
 """The samples are cut into so many shares, whatever the number of threads: sums are then always the same."""
@@ -60,6 +61,7 @@ class Folding:
         blocks: ``[R, 9]``, see ``_folded.py``; a mask's place in the masks laid one behind the other is among it.
         share: ``[pieces, 5]``, first and last sample, first and last head of a piece of work, number of the share.
         room: ``[3]``, the most nodes of a sample, scores of a tile, scores of a destination.
+        masked: how many numbers the masks have.
     """
 
     place: Tensor
@@ -67,6 +69,7 @@ class Folding:
     blocks: Tensor
     share: Tensor
     room: Tensor
+    masked: int
 
     @classmethod
     def of(cls, layouts: Sequence[Counts], blocks: Sequence[Block], heads: int) -> Folding:
@@ -106,7 +109,7 @@ class Folding:
         wide = [sum(_width(row, layouts[row[0]].longest) for row in rows[first:last]) for _, first, last in targets]
         tiles = [min(TILE, layouts[t].longest) * w for (t, _, _), w in zip(targets, wide, strict=True)]
         room = [int(place[:, 1].sum(0).max()), max(tiles, default=0), max(wide, default=0)]
-        return cls(place, *(torch.tensor(made, dtype=torch.long) for made in (targets, rows, share, room)))
+        return cls(place, *(torch.tensor(made, dtype=torch.long) for made in (targets, rows, share, room)), base)
 
 
 _FAR = 2**40
@@ -129,7 +132,12 @@ def attend(rows: Tensor, att: Tensor, msg: Tensor, mask: Tensor, folding: Foldin
         mask: what is added to the scores, for every block with a mask ``[B, D, S]`` or ``[H, B, D, S]`` with D and
             S the longest node sets, flat and one behind the other.
         folding: see there.
+
+    Raises:
+        HetgraphError: the mask is of another size.
     """
+    if len(mask) != folding.masked:
+        raise HetgraphError(f"the mask must have {folding.masked} numbers, got {len(mask)}")
     tables = (folding.place, folding.targets, folding.blocks, folding.share, folding.room)
     return _attend(rows, att, msg, mask, *tables)[0]
 
@@ -150,7 +158,8 @@ def _attend(
     made = _blank(targets, place)
     out, lse = made(nodes, heads, d, dtype=rows.dtype), rows.new_empty(heads, nodes)
     att_t = att.transpose(2, 3)
-    in_pieces(_kernels()[0], len(share), rows, att_t, msg, mask, place, targets, blocks, share, room, out, lse)
+    with one_blas_thread():
+        in_pieces(_kernels()[0], len(share), rows, att_t, msg, mask, place, targets, blocks, share, room, out, lse)
     return out, lse
 
 
@@ -182,7 +191,8 @@ def _attend_backward(
     change = torch.zeros_like(mask) if to_mask else mask.new_zeros(0)
     given = (grad, rows, out, lse, att, att.transpose(2, 3), msg.transpose(2, 3), mask)
     made = (to_rows, to_att, to_msg, change)
-    in_pieces(_kernels()[1], len(share), *given, place, targets, blocks, share, room, *made)
+    with one_blas_thread():
+        in_pieces(_kernels()[1], len(share), *given, place, targets, blocks, share, room, *made)
     return to_rows, to_att.sum(0).transpose(2, 3).contiguous(), to_msg.sum(0), change
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,31 @@ def in_pieces(kernel: Kernel, pieces: int, *tensors: Tensor) -> None:
         kernel.run(bounds[0], bounds[1], *arrays)
         for done in rest:
             done.result()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """While kernels multiply matrices on several threads, the BLAS that numba calls must not start threads of its own.
+
+    Only OpenBLAS would (and warns that it may hang); others see that they are called from a parallel region.
+    """
+    libraries = _openblas()
+    before = [library.get_num_threads() for library in libraries]
+    for library in libraries:
+        library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for library, threads in zip(libraries, before, strict=True):
+            library.set_num_threads(threads)
+
+
+@cache
+def _openblas() -> list[Any]:
+    from threadpoolctl import ThreadpoolController
+
+    import_module("scipy.linalg.cython_blas")  # numba's way to BLAS; loaded, so that the controller sees it
+    return [lib for lib in ThreadpoolController().lib_controllers if lib.internal_api == "openblas"]
 
 
 @cache
