@@ -76,6 +76,10 @@ class Graph:
         # what layers derive from the graph (attention masks, sorted edge lists), shared by all of them
         self.cache = Made()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what layers derived: it may be larger than the graph, or of a library that cannot send it."""
+        return {**self.__dict__, "cache": Made()}
+
     def __len__(self) -> int:
         return len(self.ids)
 

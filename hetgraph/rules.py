@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .compiled import compiled
 from .errors import HetgraphError
 
 
@@ -109,11 +110,6 @@ class Window(Structure):
         inside = (step >= -self.before) & (step <= self.after)
         return inside if self.loops else inside & (step != 0)
 
-    @property
-    def steps(self) -> list[int]:
-        """The values of ``i - j`` that are connected."""
-        return [s for s in range(-self.before, self.after + 1) if self.loops or s != 0]
-
 
 @dataclass(frozen=True)
 class Given(Rule):
@@ -161,8 +157,7 @@ class Nearest(Rule):
 
     def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
         a, b = _centre(src, self.field), _centre(dst, self.field)
-        distance = (a[..., :, None, :] - b[..., None, :, :]).square().sum(-1)
-        return _keep_k(distance, self.k, src, dst)
+        return _keep_k(_squared_distances(a, b), self.k, src, dst)
 
 
 @dataclass(frozen=True)
@@ -196,8 +191,35 @@ class Similar(Rule):
         return _keep_k(1 - cosine, self.k, src, dst) & (cosine >= self.threshold)
 
 
+def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """``[.., S, d]`` and ``[.., D, d]`` -> ``[.., S, D]``."""
+    if a.shape[-1] == b.shape[-1] and a.shape[-1] in (1, 2, 3):
+        # the same sums in the same order, but with pairs of nodes last
+        steps = [(p[..., :, None] - q[..., None, :]).square_() for p, q in zip(a.unbind(-1), b.unbind(-1), strict=True)]
+        return reduce(Tensor.add_, steps)
+    return (a[..., :, None, :] - b[..., None, :, :]).square().sum(-1)
+
+
+_LEAST_PAIRS, _MOST_KEPT = 1 << 14, 16
+"""Below so many pairs the compiled loop is not worth waking; beyond so many neighbours torch's selection is faster."""
+
+
 def _keep_k(distance: Tensor, k: int, src: NodeSet, dst: NodeSet) -> Tensor:
     """Mask ``[B, N_src, N_dst]`` of the ``k`` smallest per destination, padding and self left out."""
+    big = distance.numel() >= _LEAST_PAIRS and k <= _MOST_KEPT and distance.dim() == 3
+    if big and distance.device.type == "cpu" and distance.dtype == torch.float32:
+        return _keep_k_compiled(distance, k, src, dst)
+    return _keep_k_plain(distance, k, src, dst)
+
+
+def _keep_k_compiled(distance: Tensor, k: int, src: NodeSet, dst: NodeSet) -> Tensor:
+    kept = torch.empty(distance.shape, dtype=torch.bool)
+    arrays = (distance.detach().contiguous().numpy(), src.valid.contiguous().numpy())
+    compiled().keep_k(*arrays, min(k, distance.shape[-2]), src is dst, kept.numpy())
+    return kept
+
+
+def _keep_k_plain(distance: Tensor, k: int, src: NodeSet, dst: NodeSet) -> Tensor:
     blocked = ~src.valid[..., :, None] | distance.isnan()
     if src is dst:
         blocked = blocked | torch.eye(distance.shape[-1], dtype=torch.bool, device=distance.device)

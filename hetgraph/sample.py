@@ -109,6 +109,8 @@ class Sample:
         return "sample" if self.id is None else f"sample {self.id!r}"
 
     def _read_nodes(self, name: str, value: Any) -> dict[str, Tensor]:
+        if type(value) is dict and _ready(value):
+            return value.copy()
         where = f"{self.label}: node type {name!r}"
         if not isinstance(value, Mapping):
             value = {"x": value}
@@ -126,6 +128,8 @@ class Sample:
         return out
 
     def _read_edges(self, key: EdgeKey, value: Any) -> dict[str, Any]:
+        if type(value) is Tensor and value.dtype is _INT64 and value.dim() == 2 and value.size(0) == 2:
+            return {"index": value}
         where = f"{self.label}: edges {key}"
         if not isinstance(value, Mapping):
             value = {"index": value}
@@ -160,7 +164,29 @@ class Sample:
         return f"Sample({'' if self.id is None else self.id + '; '}{inside})"
 
 
+_INT64 = torch.int64
+
+
+def _ready(values: dict[str, Any]) -> bool:
+    """Whether a node set is as a sample keeps it: tensors of real numbers without a gradient, with equally many rows.
+
+    Most are, and this is quicker to see than to make them so.
+    """
+    x = values.get("x")
+    if type(x) is not Tensor or x.dim() != 2:
+        return False
+    rows = x.size(0)
+    for value in values.values():
+        if type(value) is not Tensor or value.requires_grad or value.is_complex():
+            return False
+        if value is not x and (value.dim() == 0 or value.size(0) != rows):
+            return False
+    return True
+
+
 def _edge_key(label: str, key: Any) -> EdgeKey:
+    if type(key) is tuple and len(key) == 3 and type(key[0]) is str and type(key[1]) is str and type(key[2]) is str:
+        return key
     if not (isinstance(key, tuple) and len(key) == 3 and all(isinstance(part, str) for part in key)):
         raise HetgraphError(f"{label}: an edge key is (src, relation, dst), got {key!r}")
     return key
