@@ -53,25 +53,31 @@ def keep_k(distance, valid, k, loopless, kept):
 
 
 @njit(cache=True, nogil=True)
-def shift(index, owners, sizes, room, first):
+def shift(index, owners, sizes, sources, first_source, targets, first_target):
     """From places inside a sample to packed ids, in place; whether all places were there.
 
     Args:
         index: int64 ``[2, E]``, the edges of one sample after the other.
         owners, sizes: int64 ``[brought]``, which sample brought edges and how many.
-        room, first: int64 ``[2, B]``, nodes of each sample at both ends, and the packed ids of their first ones.
+        sources, targets: int64 ``[B]``, nodes of each sample at both ends.
+        first_source, first_target: int64 ``[B]``, the packed ids of their first ones.
     """
-    for end in range(2):
-        begin = 0
-        for n in range(len(owners)):
-            own = index[end, begin : begin + sizes[n]]
-            begin += sizes[n]
-            limit, offset = room[end, owners[n]], first[end, owners[n]]
-            wrong = 0
-            for e in range(len(own)):
-                place = own[e]
-                wrong |= (place < 0) | (place >= limit)
-                own[e] = place + offset
-            if wrong:
-                return False
+    begin = 0
+    for n in range(len(owners)):
+        sample, end = owners[n], begin + sizes[n]
+        if not _move(index[0, begin:end], sources[sample], first_source[sample]):
+            return False
+        if not _move(index[1, begin:end], targets[sample], first_target[sample]):
+            return False
+        begin = end
     return True
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _move(places, limit, offset):
+    wrong = False
+    for e in range(len(places)):
+        place = places[e]
+        wrong |= (place < 0) | (place >= limit)
+        places[e] = place + offset
+    return not wrong

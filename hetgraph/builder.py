@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .compiled import compiled
 from .edges import Counts, Edges
 from .errors import HetgraphError
 from .graph import Graph
 from .rules import Given, NodeSet, Structure
 from .sample import Sample
-from .schema import EdgeType, NodeType, Schema
+from .schema import EdgeKey, EdgeType, NodeType, Schema
+
+Columns = dict[EdgeKey, list[dict[str, Any] | None]]
+"""By edge type whose edges are given: what each sample brought."""
 
 
 class GraphBuilder:
@@ -33,7 +39,8 @@ class GraphBuilder:
     def __init__(self, schema: Schema, dtype: torch.dtype = torch.float32) -> None:
         self.schema = schema
         self.dtype = dtype
-        # what is looked up for every sample
+        # what is looked up for every batch or sample
+        self._nodes, self._edges = dict(schema.nodes), dict(schema.edges)
         self._shapes: dict[str, dict[str, tuple[int, ...]]] = {
             name: {field: (width,) if width else () for field, width in node.all_fields.items()}
             for name, node in schema.nodes.items()
@@ -58,25 +65,64 @@ class GraphBuilder:
             if not isinstance(sample, Sample):
                 raise HetgraphError(f"sample '{i}': expected a Sample, got {type(sample).__name__}")
         ids = [sample.id if sample.id is not None else str(i) for i, sample in enumerate(batch)]
-        for name, sample in zip(ids, batch, strict=True):
-            self._check(name, sample)
+        nodes = {name: [sample.nodes.get(name, _NOTHING) for sample in batch] for name in self._nodes}
+        given: Columns = {
+            key: [sample.edges.get(key) for sample in batch]
+            for key, edge in self._edges.items()
+            if isinstance(edge.rule, Given)
+        }
+        sizes = {name: [part["x"].size(0) if part else 0 for part in parts] for name, parts in nodes.items()}
+        if not self._sound(batch, nodes, sizes, given):
+            # one of them is not as it should be; one by one they can be told apart
+            for name, sample in zip(ids, batch, strict=True):
+                self._check(name, sample)
 
         x: dict[str, Tensor] = {}
         layout: dict[str, Counts] = {}
         fields: dict[str, dict[str, Tensor]] = {}
-        for name, node in self.schema.nodes.items():
-            parts = [sample.nodes.get(name, _NOTHING) for sample in batch]
-            sizes = [part["x"].size(0) if part else 0 for part in parts]
-            layout[name] = Counts.of(torch.tensor(sizes))
-            x[name] = self._pack_x(node, parts, sizes, ids)
-            fields[name] = {f: self._pack_field(node, f, parts, sizes, ids) for f in self._shapes[name]}
+        for name, node in self._nodes.items():
+            layout[name] = Counts.of(torch.tensor(sizes[name]))
+            x[name] = self._pack_x(node, nodes[name], sizes[name], ids)
+            fields[name] = {f: self._pack_field(node, f, nodes[name], sizes[name], ids) for f in self._shapes[name]}
 
-        sets = {
-            name: self._node_set(node, x[name], layout[name], fields[name]) for name, node in self.schema.nodes.items()
-        }
+        sets = {name: self._node_set(node, x[name], layout[name], fields[name]) for name, node in self._nodes.items()}
         real: dict[tuple[str, str], Tensor] = {}
-        edges = {key: self._connect(edge, sets, layout, real, batch, ids) for key, edge in self.schema.edges.items()}
+        edges = {key: self._connect(edge, sets, layout, real, given, ids) for key, edge in self._edges.items()}
         return Graph(self.schema, x, layout, fields, edges, [sample.target for sample in batch], ids)
+
+    def _sound(
+        self,
+        batch: list[Sample],
+        nodes: Mapping[str, list[Mapping[str, Tensor]]],
+        sizes: Mapping[str, list[int]],
+        given: Columns,
+    ) -> bool:
+        """One look at the whole batch, type by type: whether :meth:`_check` would let every sample pass.
+
+        ``False`` may also come of something unusual that is right, as an empty node set without its fields.
+        """
+        known = sum(len(column) - column.count(None) for column in given.values())
+        if sum(len(sample.edges) for sample in batch) != known:
+            return False
+        for name, parts in nodes.items():
+            there = [part for part in parts if part]
+            entries = len(there)
+            if not {part["x"].size(1) for part in there} <= {self._nodes[name].dim}:
+                return False
+            for field, shape in self._shapes[name].items():
+                values = [part[field] for part in there if field in part]
+                if field in self._nodes[name].fields and len(values) < len(there):
+                    return False
+                if not {value.dim() for value in values} <= {1 + len(shape)}:
+                    return False
+                if shape and not {value.size(1) for value in values} <= {shape[0]}:
+                    return False
+                entries += len(values)
+            if sum(map(len, there)) != entries:
+                return False
+        if sum(len(sample.nodes) for sample in batch) != sum(map(bool, chain.from_iterable(nodes.values()))):
+            return False
+        return all(map(any, zip(*sizes.values(), strict=True)))
 
     def _check(self, name: str, sample: Sample) -> None:
         where = f"sample {name!r}"
@@ -127,6 +173,11 @@ class GraphBuilder:
         self, node: NodeType, field: str, parts: list[Mapping[str, Tensor]], sizes: list[int], ids: list[str]
     ) -> Tensor:
         shape = self._shapes[node.name][field]
+        values = [part[field] for part in parts if field in part]
+        if len(values) == len(parts) and values[0].is_floating_point() and len({v.dtype for v in values}) == 1:
+            packed = _joined(values, shape, self.dtype)
+            _refuse_non_finite(packed, sizes, ids, node.name, field)
+            return packed
         some = [(part.get(field), size) for part, size in zip(parts, sizes, strict=True) if size]
         found = [
             torch.full((size, *shape), torch.nan, dtype=self.dtype) if value is None else value for value, size in some
@@ -158,7 +209,7 @@ class GraphBuilder:
         sets: Mapping[str, NodeSet],
         layout: Mapping[str, Counts],
         real: dict[tuple[str, str], Tensor],
-        batch: list[Sample],
+        given: Columns,
         ids: list[str],
     ) -> Edges:
         """The edges of one type; ``real`` keeps, by node types, which pairs of places hold two nodes."""
@@ -170,8 +221,8 @@ class GraphBuilder:
                 )
             return Edges(src, dst, structure=edge.rule)
         if isinstance(edge.rule, Given):
-            return self._collect(edge, src, dst, batch, ids)
-        shape = (len(batch), src.longest, dst.longest)
+            return self._collect(edge, src, dst, given[edge.key], ids)
+        shape = (len(ids), src.longest, dst.longest)
         if src.total == 0 or dst.total == 0:
             # nothing to connect: user-made rules need not survive an empty node set
             empty = {n: torch.zeros(*shape, max(d, 1), dtype=self.dtype) for n, d in edge.features.items()}
@@ -187,10 +238,14 @@ class GraphBuilder:
             raise HetgraphError(f"{where} must give a bool mask of shape {list(shape)}, got {got}")
         if set(features) != set(edge.features):
             raise HetgraphError(f"{where} gives features {sorted(features)}, the schema says {sorted(edge.features)}")
-        ends = (edge.src, edge.dst)
-        if ends not in real:
-            real[ends] = src.valid[:, :, None] & dst.valid[:, None, :]
-        mask = mask & real[ends]
+        if src.uniform and dst.uniform:
+            # every pair of places is one of nodes; a rule may keep its mask and change it
+            mask = mask.clone(memory_format=torch.contiguous_format)
+        else:
+            ends = (edge.src, edge.dst)
+            if ends not in real:
+                real[ends] = src.valid[:, :, None] & dst.valid[:, None, :]
+            mask = mask & real[ends]
         kept: dict[str, Tensor] = {}
         for name, width in edge.features.items():
             value = features[name]
@@ -210,17 +265,22 @@ class GraphBuilder:
             kept[name] = value
         return Edges(src, dst, mask=mask, features=kept)
 
-    def _collect(self, edge: EdgeType, src: Counts, dst: Counts, batch: list[Sample], ids: list[str]) -> Edges:
-        brought = [(i, sample.edges[edge.key]) for i, sample in enumerate(batch) if edge.key in sample.edges]
-        pairs = [given["index"] for _, given in brought]
-        sizes = torch.tensor([part.size(1) for part in pairs], dtype=torch.long)
-        owner = torch.tensor([i for i, _ in brought], dtype=torch.long).repeat_interleave(sizes)
-        packed = torch.cat([torch.zeros(2, 0, dtype=torch.long), *pairs], 1)
-        self._refuse_outside(edge, packed, owner, src, dst, ids)
+    def _collect(
+        self, edge: EdgeType, src: Counts, dst: Counts, column: list[dict[str, Any] | None], ids: list[str]
+    ) -> Edges:
+        brought = [given for given in column if given is not None]
+        pairs = [given["index"] for given in brought]
+        # as arrays, of which many small ones are made several times faster than tensors
+        owners = np.array([i for i, given in enumerate(column) if given is not None], np.int64)
+        sizes = np.array([pair.size(1) for pair in pairs], np.int64)
+        index = self._packed_ids(edge, pairs, owners, sizes, src, dst, ids)
+        if not edge.features and not edge.relations and sum(map(len, brought)) == len(brought):
+            return Edges(src, dst, index=index)
+        owner = _each_owner(owners, sizes)
         relation: list[Tensor] = []
         features: dict[str, list[Tensor]] = {name: [] for name in edge.features}
         declared = {"index", "relation", *edge.features} if edge.relations else {"index", *edge.features}
-        for i, given in brought:
+        for i, given in zip(owners.tolist(), brought, strict=True):
             where = f"sample {ids[i]!r}: edges {edge.key}"
             if not declared.issuperset(given):
                 extra = set(given) - declared
@@ -232,10 +292,34 @@ class GraphBuilder:
         return Edges(
             src,
             dst,
-            index=packed + torch.stack([src.offset, dst.offset])[:, owner],
+            index=index,
             features={name: self._pack_feature(edge, name, values, owner, ids) for name, values in features.items()},
             relation=self._pack_relation(edge, relation, owner, ids) if edge.relations else None,
         )
+
+    def _packed_ids(
+        self,
+        edge: EdgeType,
+        pairs: list[Tensor],
+        owners: np.ndarray,
+        sizes: np.ndarray,
+        src: Counts,
+        dst: Counts,
+        ids: list[str],
+    ) -> Tensor:
+        """The edges that samples ``owners`` brought, ``sizes`` each, in one list of packed ids ``[2, E]``."""
+        if not pairs:
+            return torch.zeros(2, 0, dtype=torch.long)
+        packed = torch.cat(pairs, 1)
+        if packed.size(1) >= _LEAST_EDGES:
+            ends = (src.per_sample.numpy(), src.offset.numpy(), dst.per_sample.numpy(), dst.offset.numpy())
+            if compiled().shift(packed.numpy(), owners, sizes, *ends):
+                return packed
+            # some were out of reach, others moved already
+            packed = torch.cat(pairs, 1)
+        owner = _each_owner(owners, sizes)
+        self._refuse_outside(edge, packed, owner, src, dst, ids)
+        return packed.add_(torch.stack([src.offset, dst.offset])[:, owner])
 
     def _refuse_outside(
         self, edge: EdgeType, packed: Tensor, owner: Tensor, src: Counts, dst: Counts, ids: list[str]
@@ -290,6 +374,14 @@ class GraphBuilder:
 
 _NOTHING: Mapping[str, Tensor] = {}
 
+_LEAST_EDGES = 1 << 12
+"""Below so many edges the compiled loop is not worth waking."""
+
+
+def _each_owner(owners: np.ndarray, sizes: np.ndarray) -> Tensor:
+    """The sample of every edge, int64 ``[E]``."""
+    return torch.from_numpy(owners).repeat_interleave(torch.from_numpy(sizes))
+
 
 def _edge_feature(given: Mapping[str, Any], name: str, width: int, where: str) -> Tensor:
     """A feature of one sample's edges, ``[E, width]`` (``[E, 1]`` for width 0), of whatever dtype it has."""
@@ -307,7 +399,8 @@ def _joined(parts: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> 
     if len({part.dtype for part in parts}) > 1:
         # to the dtype of all: joined as they are, whole numbers would be rounded to a smaller one first
         parts = [part.to(dtype) for part in parts]
-    return torch.cat(parts).to(dtype) if parts else torch.zeros(0, *shape, dtype=dtype)
+    # a tensor may have been told to keep a gradient after its sample was made
+    return torch.cat(parts).to(dtype).detach() if parts else torch.zeros(0, *shape, dtype=dtype)
 
 
 def _finite(packed: Tensor) -> bool:

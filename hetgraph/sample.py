@@ -97,11 +97,20 @@ class Sample:
         if repeated:
             raise HetgraphError(f"{self.label}: node types {repeated} are given twice")
         for name, value in {**given, **types}.items():
-            if value is not None:
+            if type(value) is dict and _ready(value):
+                self.nodes[name] = value.copy()
+            elif value is not None:
                 self.nodes[name] = self._read_nodes(name, value)
         for key, value in (edges or {}).items():
-            if value is not None:
-                self.edges[_edge_key(self.label, key)] = self._read_edges(key, value)
+            if value is None:
+                continue
+            # neither key nor index need a closer look if they are as they are kept, as most are
+            if not (type(key) is tuple and len(key) == 3 and type(key[0]) is type(key[1]) is type(key[2]) is str):
+                _check_key(self.label, key)
+            if type(value) is Tensor and value.dtype is _INT64 and value.dim() == 2 and value.size(0) == 2:
+                self.edges[key] = {"index": value}
+            else:
+                self.edges[key] = self._read_edges(key, value)
 
     @property
     def label(self) -> str:
@@ -109,8 +118,6 @@ class Sample:
         return "sample" if self.id is None else f"sample {self.id!r}"
 
     def _read_nodes(self, name: str, value: Any) -> dict[str, Tensor]:
-        if type(value) is dict and _ready(value):
-            return value.copy()
         where = f"{self.label}: node type {name!r}"
         if not isinstance(value, Mapping):
             value = {"x": value}
@@ -128,8 +135,6 @@ class Sample:
         return out
 
     def _read_edges(self, key: EdgeKey, value: Any) -> dict[str, Any]:
-        if type(value) is Tensor and value.dtype is _INT64 and value.dim() == 2 and value.size(0) == 2:
-            return {"index": value}
         where = f"{self.label}: edges {key}"
         if not isinstance(value, Mapping):
             value = {"index": value}
@@ -184,9 +189,6 @@ def _ready(values: dict[str, Any]) -> bool:
     return True
 
 
-def _edge_key(label: str, key: Any) -> EdgeKey:
-    if type(key) is tuple and len(key) == 3 and type(key[0]) is str and type(key[1]) is str and type(key[2]) is str:
-        return key
+def _check_key(label: str, key: Any) -> None:
     if not (isinstance(key, tuple) and len(key) == 3 and all(isinstance(part, str) for part in key)):
         raise HetgraphError(f"{label}: an edge key is (src, relation, dst), got {key!r}")
-    return key
