@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import re
+import subprocess
+import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import (
     World,
@@ -22,6 +25,7 @@ from strategies import (
     worlds,
 )
 
+import hetgraph.builder
 from hetgraph import EdgeType, Fusion, GraphBuilder, HetgraphError, NodeType, Sample, Schema, rules
 from hetgraph.builders import image_text_audio
 
@@ -486,3 +490,156 @@ def test_the_same_samples_give_the_same_graph() -> None:
     sample = Sample(id="a", frame=frame(), token=np.ones((3, 3)), edges={SAYS: says()})
     assert_same_graph(GraphBuilder(BASIC)([sample, sample]), GraphBuilder(BASIC)([sample, sample]))
     assert looped_edges(BASIC.edges[SAYS], BASIC, sample) == [(0, 1)]
+
+
+# ---- the short ways ---------------------------------------------------------------------------------------------
+
+
+def _in_every_way(monkeypatch: pytest.MonkeyPatch):
+    """Once with the compiled loops, once without, once with a look at every sample on its own."""
+    for least, alone in ((0, False), (2**62, False), (2**62, True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(hetgraph.builder, "_LEAST_EDGES", least)
+            patch.setattr(rules, "_LEAST_PAIRS", max(least, 1))
+            if alone:
+                patch.setattr(GraphBuilder, "_sound", lambda *_: False)
+            yield
+
+
+def _message(builder: GraphBuilder, samples: list[Sample]) -> str:
+    with pytest.raises(HetgraphError) as caught:
+        builder(samples)
+    return str(caught.value)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(world=worlds())
+def test_every_way_to_build_gives_the_same_graph(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = [build(world) for _ in _in_every_way(monkeypatch)]
+    for graph in graphs[1:]:
+        assert_same_graph(graph, graphs[0])
+
+
+def _damage(sample: Sample, schema: Schema, rng: np.random.Generator) -> None:
+    """Something wrong with a sample, or something unusual that is right."""
+    names = list(sample.nodes)
+    values = sample.nodes[names[rng.integers(len(names))]]
+    x, none = values["x"], torch.zeros(2, 0, dtype=torch.long)
+    key = next(iter(schema.edges), ("a", "b", "c"))
+    damages = [
+        lambda: values.update(x=torch.ones(len(x), 99)),
+        lambda: values.update(x=torch.full_like(x, torch.nan)),
+        lambda: values.update(undeclared=torch.ones(len(x))),
+        lambda: [values.pop(field) for field in list(values) if field != "x"],
+        lambda: values.update({field: value[..., None] for field, value in values.items() if field != "x"}),
+        lambda: sample.nodes.update(unknown={"x": torch.ones(1, 1)}),
+        lambda: sample.nodes.update({name: {"x": values["x"][:0]} for name, values in sample.nodes.items()}),
+        lambda: sample.edges.update({("no", "such", "type"): {"index": none}}),
+        lambda: sample.edges.update({key: {"index": torch.tensor([[-1], [0]])}}),
+        lambda: sample.edges.update({key: {"index": torch.tensor([[0], [10**12]])}}),
+        lambda: sample.edges.update({key: {"index": none, "extra": torch.ones(0)}}),
+    ]
+    damages[rng.integers(len(damages))]()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(world=worlds(), seed=st.integers(0, 10**6))
+def test_every_way_to_build_refuses_the_same_with_the_same_words(
+    world: World, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(seed)
+    samples = copy.deepcopy(world.samples)
+    for _ in range(int(rng.integers(1, 3))):
+        _damage(samples[rng.integers(len(samples))], world.schema, rng)
+    found: list[Any] = []
+    for _ in _in_every_way(monkeypatch):
+        try:
+            found.append(GraphBuilder(world.schema, torch.float64)(samples))
+        except HetgraphError as error:
+            found.append(str(error))
+    if isinstance(found[0], str):
+        assert found[1:] == found[:1] * 2
+    else:
+        for graph in found[1:]:
+            assert_same_graph(graph, found[0])
+
+
+@pytest.mark.parametrize("bad", [-1, 7, 10**12, -(2**63), 2**63 - 1])
+def test_an_edge_out_of_range_among_thousands_is_refused_by_its_sample(bad: int, monkeypatch) -> None:
+    keys = [("a", "p", "b"), ("b", "q", "a")]
+    schema = Schema([NodeType("a", 1), NodeType("b", 1)], [EdgeType(*key, rule=rules.given) for key in keys])
+    generator = torch.Generator().manual_seed(0)
+
+    def samples() -> list[Sample]:
+        # the sizes differ, and so does what is out of range
+        return [
+            Sample(
+                a=torch.ones(7 + i % 2, 1),
+                b=torch.ones(9, 1),
+                edges={key: torch.randint(7, (2, 400), generator=generator) for key in keys},
+            )
+            for i in range(16)
+        ]
+
+    for sample, key, row, column in ((0, keys[0], 0, 0), (6, keys[1], 1, 399), (14, keys[0], 0, 17)):
+        batch = samples()
+        assert hetgraph.builder._LEAST_EDGES <= 16 * 400
+        batch[sample].edges[key]["index"][row, column] = bad
+        own = batch[sample].edges[key]["index"][row]
+        messages = {_message(GraphBuilder(schema), batch) for _ in _in_every_way(monkeypatch)}
+        assert messages == {
+            f"sample '{sample}': edges {key}: index row {row} must lie in 0 .. 6 ('a' has 7 nodes), "
+            f"got {int(own.min())} .. {int(own.max())}"
+        }
+        assert batch[sample].edges[key]["index"][row, column] == bad
+
+
+def test_thousands_of_edges_move_to_their_samples_whatever_their_memory_looks_like() -> None:
+    key = ("a", "p", "b")
+    schema = Schema([NodeType("a", 1), NodeType("b", 1)], [EdgeType(*key, rule=rules.given)])
+    generator = torch.Generator().manual_seed(0)
+    pairs = [torch.stack([torch.randint(n, (900,), generator=generator) for n in (5 + i, 9 - i)]) for i in range(6)]
+    forms = [pairs[0], pairs[1].T.contiguous().T, pairs[2].int(), pairs[3].numpy(), None, pairs[5].tolist()]
+    samples = [
+        Sample(a=torch.ones(5 + i, 1), b=torch.ones(9 - i, 1), edges={key: form}) for i, form in enumerate(forms)
+    ]
+    found = GraphBuilder(schema)(samples).edges[key].index.T.tolist()
+    expected = []
+    for i, pair in enumerate(pairs):
+        if forms[i] is not None:
+            first = sum(5 + n for n in range(i)), sum(9 - n for n in range(i))
+            expected += [[s + first[0], d + first[1]] for s, d in pair.T.tolist()]
+    assert len(expected) >= hetgraph.builder._LEAST_EDGES
+    assert found == expected
+
+
+def test_a_gradient_that_a_tensor_is_told_to_keep_later_does_not_reach_the_graph() -> None:
+    x, pos = torch.ones(2, 3), torch.ones(2)
+    schema = Schema([NodeType("a", 3, fields={"pos": 0})])
+    sample = Sample(a={"x": x, "pos": pos})
+    x.requires_grad_()
+    pos.requires_grad_()
+    graph = GraphBuilder(schema)([sample])
+    assert not graph.x["a"].requires_grad
+    assert not graph.fields["a"]["pos"].requires_grad
+
+
+def test_a_rule_that_keeps_its_mask_may_change_it_later() -> None:
+    kept = torch.ones(1, 3, 3, dtype=torch.bool)
+    schema = Schema([NodeType("a", 1)], [EdgeType("a", "r", "a", rule=lambda src, dst: kept)])
+    graph = GraphBuilder(schema)([Sample(a=torch.ones(3, 1))])
+    kept[:] = False
+    assert len(graph.edges["a", "r", "a"]) == 9
+
+
+def test_numba_is_not_woken_for_a_small_batch() -> None:
+    code = (
+        "import sys, torch\n"
+        "from hetgraph import EdgeType, GraphBuilder, NodeType, Sample, Schema, rules\n"
+        "key = ('a', 'p', 'a')\n"
+        "schema = Schema([NodeType('a', 2)], [EdgeType(*key, rule=rules.given), "
+        "EdgeType('a', 'q', 'a', rule=rules.similar(2))])\n"
+        "GraphBuilder(schema)([Sample(a=torch.rand(9, 2), edges={key: torch.zeros(2, 5, dtype=torch.long)})] * 3)\n"
+        "assert 'numba' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,6 +13,7 @@ from strategies import World, assert_same_graph, same_numbers, same_target, worl
 
 from hetgraph import EdgeType, Graph, GraphBuilder, HetgraphError, NodeType, Sample, Schema, rules
 from hetgraph.builders import conversation
+from hetgraph.parcel import pack, unpack
 
 
 def build(world: World) -> Graph:
@@ -183,3 +184,16 @@ def test_groups_of_something_else_are_refused() -> None:
     for field in ("half", "wide"):
         with pytest.raises(HetgraphError, match=f"'{field}'.*one integer per node"):
             graph.groups(field)
+
+
+def test_what_layers_derived_does_not_travel_with_a_graph() -> None:
+    graph = GraphBuilder(Schema([NodeType("a", 2)]))([Sample(a=torch.ones(3, 2))])
+    size = len(pickle.dumps(graph))
+    graph.cache["large"] = torch.zeros(100_000)
+    graph.cache["cannot be pickled"] = lambda: None
+    assert len(pickle.dumps(graph)) == size
+    for again in (pickle.loads(pickle.dumps(graph)), copy.deepcopy(graph), unpack(pack(graph))):
+        assert "large" not in again.cache
+        assert_same_graph(again, graph)
+        again.cache["own"] = 1
+    assert set(graph.cache) == {"large", "cannot be pickled"}

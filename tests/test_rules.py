@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 import torch
 from contract import check_node_type, check_rule
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import looped_edges, pairs_of, warmer, within
+from strategies import _best, looped_edges, pairs_of, warmer, within
 
 from hetgraph import EdgeType, GraphBuilder, HetgraphError, NodeType, Sample, Schema, rules
 from hetgraph.rules import NodeSet
@@ -179,6 +180,56 @@ def test_similar_keeps_equal_sources_and_opposite_ones() -> None:
     for row in rows.tolist():
         found = edges_of(rules.similar(3), {"x": [row, row, row, [-v for v in row]]})
         assert found == [(i, j) for i in range(4) for j in range(4) if i != j]
+
+
+@given(
+    st.integers(0, 10**6),
+    st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(0, 9)),
+    st.integers(1, 12),
+    st.booleans(),
+)
+def test_the_compiled_choice_of_the_nearest_is_that_of_torch_and_of_a_loop(
+    seed: int, shape, k: int, same: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    samples, sources, targets = shape
+    targets = sources if same else targets
+    # few values, so that many tie
+    values = rng.choice([0.0, 0.25, 0.5, 1.0, math.nan, math.inf], (samples, sources, targets))
+    distance = torch.from_numpy(values.astype(np.float32))
+    src = rules.NodeSet({}, torch.from_numpy(rng.random((samples, sources)) < 0.8))
+    dst = src if same else rules.NodeSet({}, torch.ones(samples, targets, dtype=torch.bool))
+    found = rules._keep_k_compiled(distance, k, src, dst)
+    assert torch.equal(found, rules._keep_k_plain(distance, k, src, dst))
+    assert torch.equal(found, rules._keep_k_compiled(distance.mT.contiguous().mT, k, src, dst))
+    for b in range(samples):
+
+        def cost(i: int, j: int, b: int = b) -> float:
+            return float(values[b, i, j]) if src.valid[b, i] else math.nan
+
+        pairs = _best(cost, k, sources, targets, same)
+        assert {(i, j) for i, j in found[b].nonzero().tolist()} == pairs
+
+
+def test_many_nodes_have_the_neighbours_that_a_loop_finds() -> None:
+    rng = np.random.default_rng(0)
+    pos = rng.integers(0, 30, (130, 2)).astype(float)
+    assert len(pos) ** 2 >= rules._LEAST_PAIRS
+
+    def cost(i: int, j: int) -> float:
+        return float(((pos[i] - pos[j]) ** 2).sum())
+
+    for k in (3, rules._MOST_KEPT + 1):
+        expected = _best(cost, k, len(pos), len(pos), True)
+        assert edges_of(rules.nearest(k), points(*pos.tolist())) == sorted(expected)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5])
+def test_squared_distances_are_to_the_last_bit_those_of_one_sum(width: int) -> None:
+    generator = torch.Generator().manual_seed(width)
+    a, b = torch.randn(3, 40, width, generator=generator), torch.randn(3, 30, width, generator=generator)
+    expected = (a[:, :, None] - b[:, None]).square().sum(-1)
+    assert torch.equal(rules._squared_distances(a, b), expected)
 
 
 # ---- geometry ---------------------------------------------------------------------------------------------------

@@ -229,3 +229,76 @@ def test_a_sample_survives_copying_and_pickling() -> None:
         assert (again.id, again.target) == ("s", 3)
         assert again.nodes["a"]["x"].tolist() == VALUES
         assert again.edges["a", "r", "a"]["index"].tolist() == [[0], [1]]
+
+
+KEY = ("a", "r", "b")
+
+
+def test_tensors_that_are_ready_are_kept_as_they_are_and_not_copied() -> None:
+    x, pos, index = torch.ones(2, 3), torch.ones(2), torch.zeros(2, 4, dtype=torch.long)
+    given = {"x": x, "pos": pos}
+    sample = Sample(a=given, edges={KEY: index})
+    kept = [sample.nodes["a"]["x"], sample.nodes["a"]["pos"], sample.edges[KEY]["index"]]
+    assert [t.data_ptr() for t in kept] == [t.data_ptr() for t in (x, pos, index)]
+    given["more"] = pos
+    assert list(sample.nodes["a"]) == ["x", "pos"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda t: t.numpy(),
+        lambda t: t.tolist(),
+        lambda t: t.T.contiguous().T,
+        lambda t: torch.nn.Parameter(t, requires_grad=t.is_floating_point()),
+        lambda t: t.requires_grad_() if t.is_floating_point() else t.int(),
+        lambda t: {"x": t} if t.is_floating_point() else {"index": t},
+    ],
+)
+def test_nodes_and_edges_in_any_form_are_kept_as_ready_tensors_are(make) -> None:
+    x, index = torch.arange(6.0).view(3, 2), torch.tensor([[0, 1, 2, 2], [2, 0, 1, 1]])
+    ready = Sample(a=x.clone(), edges={KEY: index.clone()})
+    sample = Sample(a=make(x.clone()), edges={KEY: make(index.clone())})
+    for mine, others in ((sample.nodes["a"], ready.nodes["a"]), (sample.edges[KEY], ready.edges[KEY])):
+        assert list(mine) == list(others)
+        for name, value in mine.items():
+            assert torch.equal(value, others[name])
+            assert type(value) is torch.Tensor
+            assert not value.requires_grad
+    assert sample.edges[KEY]["index"].dtype == torch.long
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        torch.zeros(2, 3),
+        torch.zeros(3, 2, dtype=torch.long),
+        torch.zeros(4, dtype=torch.long),
+        torch.zeros(2, 3, 1, dtype=torch.long),
+        torch.zeros(2, 3, dtype=torch.bool),
+    ],
+)
+def test_index_tensors_of_a_wrong_form_are_refused_like_arrays(index: torch.Tensor) -> None:
+    messages = []
+    for value in (index, index.numpy(), {"index": index}):
+        with pytest.raises(HetgraphError, match="must be integers") as caught:
+            Sample(id="s", a=torch.ones(3, 2), edges={KEY: value})
+        messages.append(str(caught.value))
+    assert len(set(messages)) == 1
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        {"x": torch.ones(3)},
+        {"x": torch.ones(3, 2), "pos": torch.ones(2)},
+        {"pos": torch.ones(3)},
+    ],
+)
+def test_node_tensors_of_a_wrong_form_are_refused_like_arrays(nodes) -> None:
+    messages = []
+    for values in (nodes, {name: value.numpy() for name, value in nodes.items()}):
+        with pytest.raises(HetgraphError) as caught:
+            Sample(id="s", a=values)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
