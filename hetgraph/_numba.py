@@ -1,6 +1,6 @@
 """Loops over edges and pairs of nodes, compiled by numba and kept on disk.
 
-Shapes: B samples, S and D source and destination places, E edges.
+Shapes: B samples, S and D source and destination places, d axes, E edges.
 """
 
 from __future__ import annotations
@@ -20,36 +20,58 @@ def keep_k(distance, valid, k, loopless, kept):
         loopless: leave out source i of destination i.
         kept: bool ``[B, S, D]``, written.
     """
-    samples, sources, targets = distance.shape
-    best = np.empty((k, targets), np.float32)
+    for b in range(len(distance)):
+        _keep_k(distance[b], valid[b], k, loopless, kept[b])
+
+
+@njit(cache=True, nogil=True)
+def keep_nearest(sources, targets, valid, k, loopless, kept):
+    """The same of squared Euclidean distances between points, float32 ``[B, S, d]`` and ``[B, D, d]``."""
+    distance = np.empty(kept.shape[1:], np.float32)
+    at = np.empty(targets.shape[1:][::-1], np.float32)
+    for b in range(len(sources)):
+        for axis in range(len(at)):
+            at[axis] = targets[b, :, axis]
+        for i in range(len(distance)):
+            row = distance[i]
+            row[:] = 0
+            for axis in range(len(at)):
+                place, others = sources[b, i, axis], at[axis]
+                for j in range(len(row)):
+                    row[j] += (place - others[j]) * (place - others[j])
+        _keep_k(distance, valid[b], k, loopless, kept[b])
+
+
+@njit(cache=True, nogil=True)
+def _keep_k(distance, valid, k, loopless, kept):
+    sources, targets = distance.shape
+    best = np.full((k, targets), np.inf, np.float32)
     row = np.empty(targets, np.float32)
-    for b in range(samples):
-        best[:] = np.inf
-        for i in range(sources):
-            if not valid[b, i]:
-                continue
+    for i in range(sources):
+        if not valid[i]:
+            continue
+        for j in range(targets):
+            value = distance[i, j]
+            row[j] = value if value == value else np.inf
+        if loopless:
+            row[i] = np.inf
+        # one step of an insertion sort, for all destinations at once
+        for r in range(k):
+            place = best[r]
             for j in range(targets):
-                value = distance[b, i, j]
-                row[j] = value if value == value else np.inf
+                low, high = place[j], row[j]
+                place[j] = high if high < low else low
+                row[j] = low if high < low else high
+    limit = best[k - 1]
+    for i in range(sources):
+        out = kept[i]
+        if valid[i]:
+            for j in range(targets):
+                out[j] = distance[i, j] <= limit[j]
             if loopless:
-                row[i] = np.inf
-            # one step of an insertion sort, for all destinations at once
-            for r in range(k):
-                place = best[r]
-                for j in range(targets):
-                    low, high = place[j], row[j]
-                    place[j] = high if high < low else low
-                    row[j] = low if high < low else high
-        limit = best[k - 1]
-        for i in range(sources):
-            out = kept[b, i]
-            if valid[b, i]:
-                for j in range(targets):
-                    out[j] = distance[b, i, j] <= limit[j]
-                if loopless:
-                    out[i] = False
-            else:
-                out[:] = False
+                out[i] = False
+        else:
+            out[:] = False
 
 
 @njit(cache=True, nogil=True)

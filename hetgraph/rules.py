@@ -157,7 +157,14 @@ class Nearest(Rule):
 
     def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
         a, b = _centre(src, self.field), _centre(dst, self.field)
-        return _keep_k(_squared_distances(a, b), self.k, src, dst)
+        pairs = a.shape[-2] * b.shape[0:-1].numel()
+        # of more axes torch may sum in another order
+        if a.shape[-1] == b.shape[-1] <= 3 and _worth_compiling(a, pairs, self.k):
+            kept = torch.empty(*a.shape[:-1], b.shape[-2], dtype=torch.bool)
+            arrays = [value.detach().contiguous().numpy() for value in (a, b, src.valid)]
+            compiled().keep_nearest(*arrays, min(self.k, a.shape[-2]), src is dst, kept.numpy())
+            return kept
+        return _keep_k((a[..., :, None, :] - b[..., None, :, :]).square().sum(-1), self.k, src, dst)
 
 
 @dataclass(frozen=True)
@@ -191,30 +198,21 @@ class Similar(Rule):
         return _keep_k(1 - cosine, self.k, src, dst) & (cosine >= self.threshold)
 
 
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """``[.., S, d]`` and ``[.., D, d]`` -> ``[.., S, D]``."""
-    if a.shape[-1] == b.shape[-1] and a.shape[-1] in (1, 2, 3):
-        # the same sums in the same order, but with pairs of nodes last
-        steps = [(p[..., :, None] - q[..., None, :]).square_() for p, q in zip(a.unbind(-1), b.unbind(-1), strict=True)]
-        return reduce(Tensor.add_, steps)
-    return (a[..., :, None, :] - b[..., None, :, :]).square().sum(-1)
-
-
 _LEAST_PAIRS, _MOST_KEPT = 1 << 14, 16
 """Below so many pairs the compiled loop is not worth waking; beyond so many neighbours torch's selection is faster."""
 
 
+def _worth_compiling(value: Tensor, pairs: int, k: int) -> bool:
+    known = value.device.type == "cpu" and value.dtype == torch.float32 and value.dim() == 3
+    return known and k <= _MOST_KEPT and pairs >= _LEAST_PAIRS
+
+
 def _keep_k(distance: Tensor, k: int, src: NodeSet, dst: NodeSet) -> Tensor:
     """Mask ``[B, N_src, N_dst]`` of the ``k`` smallest per destination, padding and self left out."""
-    big = distance.numel() >= _LEAST_PAIRS and k <= _MOST_KEPT and distance.dim() == 3
-    if big and distance.device.type == "cpu" and distance.dtype == torch.float32:
-        return _keep_k_compiled(distance, k, src, dst)
-    return _keep_k_plain(distance, k, src, dst)
-
-
-def _keep_k_compiled(distance: Tensor, k: int, src: NodeSet, dst: NodeSet) -> Tensor:
+    if not _worth_compiling(distance, distance.numel(), k):
+        return _keep_k_plain(distance, k, src, dst)
     kept = torch.empty(distance.shape, dtype=torch.bool)
-    arrays = (distance.detach().contiguous().numpy(), src.valid.contiguous().numpy())
+    arrays = [value.detach().contiguous().numpy() for value in (distance, src.valid)]
     compiled().keep_k(*arrays, min(k, distance.shape[-2]), src is dst, kept.numpy())
     return kept
 

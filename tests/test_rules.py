@@ -199,9 +199,11 @@ def test_the_compiled_choice_of_the_nearest_is_that_of_torch_and_of_a_loop(
     distance = torch.from_numpy(values.astype(np.float32))
     src = rules.NodeSet({}, torch.from_numpy(rng.random((samples, sources)) < 0.8))
     dst = src if same else rules.NodeSet({}, torch.ones(samples, targets, dtype=torch.bool))
-    found = rules._keep_k_compiled(distance, k, src, dst)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "_LEAST_PAIRS", 1)
+        found = rules._keep_k(distance, k, src, dst)
+        assert torch.equal(found, rules._keep_k(distance.mT.contiguous().mT, k, src, dst))
     assert torch.equal(found, rules._keep_k_plain(distance, k, src, dst))
-    assert torch.equal(found, rules._keep_k_compiled(distance.mT.contiguous().mT, k, src, dst))
     for b in range(samples):
 
         def cost(i: int, j: int, b: int = b) -> float:
@@ -224,12 +226,26 @@ def test_many_nodes_have_the_neighbours_that_a_loop_finds() -> None:
         assert edges_of(rules.nearest(k), points(*pos.tolist())) == sorted(expected)
 
 
-@pytest.mark.parametrize("width", [1, 2, 3, 5])
-def test_squared_distances_are_to_the_last_bit_those_of_one_sum(width: int) -> None:
-    generator = torch.Generator().manual_seed(width)
-    a, b = torch.randn(3, 40, width, generator=generator), torch.randn(3, 30, width, generator=generator)
-    expected = (a[:, :, None] - b[:, None]).square().sum(-1)
-    assert torch.equal(rules._squared_distances(a, b), expected)
+@given(st.integers(0, 10**6), st.sampled_from([1, 2, 3, 4, 5]), st.integers(1, 12), st.booleans(), st.booleans())
+def test_nearest_compiled_is_to_the_last_bit_that_of_torch(
+    seed: int, width: int, k: int, same: bool, rough: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+
+    def nodes(name: str) -> NodeSet:
+        pos = rng.normal(size=(3, 11, width)) * 10.0 ** rng.integers(-20, 21)
+        pos = pos.round(1) if rough else pos
+        pos[rng.random((3, 11)) < 0.1] = math.nan
+        return NodeSet({"pos": lambda: torch.from_numpy(pos)}, torch.from_numpy(rng.random((3, 11)) < 0.8), name)
+
+    src = nodes("a")
+    dst = src if same else nodes("b")
+    found = []
+    for least in (1, 2**62):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rules, "_LEAST_PAIRS", least)
+            found.append(rules.nearest(k)(src, dst))
+    assert torch.equal(*found)
 
 
 # ---- geometry ---------------------------------------------------------------------------------------------------
