@@ -13,6 +13,8 @@ ORDER = [
     "errors",
     "files",
     "manifest",
+    "_numba",
+    "compiled",
     "rules",
     "schema",
     "sample",
