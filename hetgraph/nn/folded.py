@@ -109,7 +109,8 @@ class Folding:
         wide = [sum(_width(row, layouts[row[0]].longest) for row in rows[first:last]) for _, first, last in targets]
         tiles = [min(TILE, layouts[t].longest) * w for (t, _, _), w in zip(targets, wide, strict=True)]
         room = [int(place[:, 1].sum(0).max()), max(tiles, default=0), max(wide, default=0)]
-        return cls(place, *(torch.tensor(made, dtype=torch.long) for made in (targets, rows, share, room)), base)
+        tables = [torch.tensor(made, dtype=torch.long) for made in (targets, rows, share, room)]
+        return cls(place, tables[0], tables[1], tables[2], tables[3], base)
 
 
 _FAR = 2**40
