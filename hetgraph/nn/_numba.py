@@ -1,7 +1,8 @@
 """The loops of :mod:`hetgraph.nn.kernels`, compiled by numba; see there for the mathematics and the shapes.
 
 A piece of work (``begin`` to ``end - 1`` are done) is one chunk of destinations (or source rows) and one head, so
-that what a thread gathers is a quarter (with four heads) of the keys and values. Sums may be reordered
+that what a thread gathers is a quarter (with four heads) of the keys and values; head after head, so that it is still
+in the cache for the next chunk. Sums may be reordered
 (``reassoc``), which is what lets them use vector instructions; infinities and NaN keep their meaning.
 
 In the innermost loops arrays are indexed by unsigned numbers into flat memory: a negative index would have to be
@@ -41,17 +42,17 @@ def group(key, count):
 
 
 @njit(**_OPTIONS)
-def weigh(score, size):
+def weigh(score, size, most):
     """Softmax of the first ``size`` scores, in place.
 
-    Sixteen running maxima, because a single one would not be turned into vector instructions.
+    Sixteen running maxima (``most`` is room for them), because a single one would not be turned into vector
+    instructions.
     """
     one, zero = score.dtype.type(1), score.dtype.type(0)
     n, lanes = np.uint64(size), np.uint64(16)
     top = score[0]
     whole = np.uint64(0)
     if n >= lanes:
-        most = np.empty(16, score.dtype)
         most[:] = -np.inf
         for block in range(n // lanes):
             for k in range(lanes):
@@ -78,9 +79,10 @@ def forward(begin, end, q, k, v, bias, start, row, edge, cut, out, weight):
     d = np.uint64(width)
     flat_q, flat_k, flat_v, flat_out = q.ravel(), k.ravel(), v.ravel(), out.ravel()
     biased = len(bias) > 0
+    chunks, most = len(cut) - 1, np.empty(16, q.dtype)
     for task in range(begin, end):
-        h = task % heads
-        for n in range(cut[task // heads], cut[task // heads + 1]):
+        h, chunk = task // chunks, task % chunks
+        for n in range(cut[chunk], cut[chunk + 1]):
             low, high = start[n], start[n + 1]
             at = np.uint64((n * heads + h) * width)
             for j in range(d):
@@ -97,7 +99,7 @@ def forward(begin, end, q, k, v, bias, start, row, edge, cut, out, weight):
             if biased:
                 for e in range(low, high):
                     score[e - low] += bias[edge[e], h]
-            weigh(score, high - low)
+            weigh(score, high - low, most)
             for e in range(low, high):
                 p, value = score[e - low], np.uint64((h * rows + row[e]) * width)
                 for j in range(d):
@@ -109,10 +111,10 @@ def backward_nodes(begin, end, grad, k, v, out, weight, start, row, edge, cut, d
     heads, width, rows = grad.shape[1], grad.shape[2], k.shape[1]
     d = np.uint64(width)
     flat_up, flat_k, flat_v, flat_out, flat_dq = grad.ravel(), k.ravel(), v.ravel(), out.ravel(), dq.ravel()
-    biased = len(dbias) > 0
+    biased, chunks = len(dbias) > 0, len(cut) - 1
     for task in range(begin, end):
-        h = task % heads
-        for n in range(cut[task // heads], cut[task // heads + 1]):
+        h, chunk = task // chunks, task % chunks
+        for n in range(cut[chunk], cut[chunk + 1]):
             at = np.uint64((n * heads + h) * width)
             delta = flat_up[at] * flat_out[at]
             for j in range(np.uint64(1), d):
@@ -138,9 +140,10 @@ def backward_rows(begin, end, grad, q, weight, slope, start, place, node, cut, d
     heads, width, rows = grad.shape[1], grad.shape[2], dk.shape[1]
     d = np.uint64(width)
     flat_up, flat_q, flat_dk, flat_dv = grad.ravel(), q.ravel(), dk.ravel(), dv.ravel()
+    chunks = len(cut) - 1
     for task in range(begin, end):
-        h = task % heads
-        for r in range(cut[task // heads], cut[task // heads + 1]):
+        h, chunk = task // chunks, task % chunks
+        for r in range(cut[chunk], cut[chunk + 1]):
             to = np.uint64((h * rows + r) * width)
             for j in range(d):
                 flat_dk[to + j] = 0
