@@ -1,4 +1,4 @@
-"""The command line: ``hetgraph demo | fit | evaluate | embed | doctor``."""
+"""The command line: ``hetgraph demo | fit | evaluate | embed | compare | doctor``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -208,6 +209,188 @@ def embed(
     console.print(
         f"{len(chosen)} samples, Z {list(z.shape)}, {sum(map(len, nodes.values()))} nodes in {output}", markup=False
     )
+
+
+@app.command()
+def compare(
+    data: Annotated[str, typer.Argument(help="A manifest, or the name of a data set.")],
+    folder: Annotated[Path | None, typer.Option("--data", help="Where the files of a named data set lie.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Fusion methods, with commas. Default: all.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Final trainings of each method: seeds 0, 1, ...")] = 5,
+    tuning_seeds: Annotated[int, typer.Option(min=1, help="Trainings of each configuration to choose by.")] = 1,
+    width: Annotated[int, typer.Option(min=1, help="Of the method graph, whose parameters are the budget.")] = 64,
+    layers: Annotated[int, typer.Option(min=0)] = 2,
+    heads: Annotated[int, typer.Option(min=1)] = 4,
+    budget: Annotated[int | None, typer.Option(min=1, help="Parameters of every method instead.")] = None,
+    lr: Annotated[str, typer.Option(help="Learning rates to try, with commas.")] = "0.001,0.003",
+    dropout: Annotated[str, typer.Option(help="Dropouts to try, with commas.")] = "0.1,0.3",
+    epochs: Annotated[int, typer.Option(min=1, help="At most so many, with a validation part.")] = 40,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better validation score.")] = 8,
+    modality_dropout: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.1,
+    single: Annotated[bool, typer.Option("--single", help="Also train graph on each modality alone.")] = False,
+    subsets: Annotated[bool, typer.Option("--subsets", help="Also score every subset of the modalities.")] = False,
+    metric: Annotated[str | None, typer.Option(help="To show. Settings are chosen by the main metric.")] = None,
+    target: Target = "label",
+    use: Annotated[list[str] | None, typer.Option(help="A media column to use; repeat. Default: all.")] = None,
+    task: Annotated[Task, typer.Option(help="auto: decided by the labels.")] = Task.auto,
+    knowledge: Knowledge = None,
+    cache: Cache = None,
+    no_cache: NoCache = False,
+    workers: Annotated[int, typer.Option(min=0, help="Trainings side by side; 0: one after the other, here.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Keeps every finished run. Default: outputs/compare/DATA.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the scores of every seed into this .png.")] = None,
+) -> None:
+    """Train every fusion method on the same data with equal budgets, and compare them.
+
+    Every method gets about as many parameters and as many configurations to choose from; the choice is made on the
+    validation part. Interrupted, the same command goes on where it stopped.
+    """
+    import torch
+
+    from .compare import Comparison
+    from .compare import compare as run
+    from .training import TrainingSettings
+
+    settings = Comparison(
+        methods=tuple(methods.split(",")) if methods else (),
+        seeds=tuple(range(seeds)),
+        tuning_seeds=tuple(range(tuning_seeds)),
+        width=width,
+        layers=layers,
+        heads=heads,
+        budget=budget,
+        lr=_numbers("--lr", lr),
+        dropout=_numbers("--dropout", dropout),
+        training=TrainingSettings(
+            epochs=epochs, batch_size=batch_size, patience=patience, modality_dropout=modality_dropout
+        ),
+        single=single,
+        subsets=subsets,
+        metric=metric,
+    )
+    # on models this small one thread is fastest, and repeats exactly
+    torch.set_num_threads(1)
+    if Path(data).suffix or Path(data).is_file():
+        source = _manifest_source(Path(data), target, use, task, knowledge, cache, no_cache)
+    else:
+        source = _named_source(data, folder, cache)
+    output = output or Path("outputs/compare") / Path(data).stem
+    try:
+        with _runs_bar() as watch:
+            result = run(source, settings, output, workers=workers, watch=watch)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; the finished runs are in {output}, the same command goes on", markup=False)
+        raise typer.Exit(130) from None
+    _show_comparison(result)
+    console.print(f"all runs in {output}", markup=False)
+    if json_file:
+        _write_json(json_file, result)
+    if plot:
+        from .comparison_report import draw
+
+        draw(result, plot)
+    if result["failures"]:
+        raise typer.Exit(1)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise HetgraphError(f"{option} takes numbers with commas between them, got {text!r}") from None
+
+
+def _show_comparison(result: Any) -> None:
+    from .comparison_report import remarks, subset_table, table
+
+    console.print(table(result))
+    subsets = subset_table(result)
+    if subsets is not None:
+        console.print(subsets)
+    for line in remarks(result):
+        console.print(line, markup=False)
+
+
+def _manifest_source(
+    manifest: Path,
+    target: str,
+    use: list[str] | None,
+    task: Task,
+    knowledge: Path | None,
+    cache: Path | None,
+    no_cache: bool,
+) -> Any:
+    """The samples of a manifest; its split is the same for every seed."""
+    from .comparison_runs import Always, Parts
+    from .manifest import read_manifest
+    from .workflow import prepare
+
+    rows = read_manifest(manifest, target=target)
+    if all(row.label is None for row in rows.rows):
+        raise HetgraphError(f"{manifest}: no sample has a value in the column {target!r}; --target names another")
+    _about(rows)
+    with _bars() as encoding:
+        made = prepare(
+            rows,
+            task=task.value,
+            columns=use,
+            graph=_graph(knowledge),
+            cache=_cache_folder(manifest, cache, no_cache),
+            encoding=encoding,
+        )
+    if "test" not in made.samples:
+        raise HetgraphError(f"{manifest}: no test sample has a label to compare with")
+    samples = made.samples
+    return Always(
+        Parts(
+            manifest.stem,
+            made.pipeline.schema,
+            samples["train"],
+            samples.get("valid"),
+            samples["test"],
+            made.objective,
+            notes=tuple(made.notes),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A built-in data set; the seed may draw its split."""
+
+    name: str
+    folder: Path | None
+    cache: Path | None
+
+    def __call__(self, seed: int) -> Any:
+        from .tasks import datasets
+
+        known: Any = datasets
+        return known.load(self.name, self.folder, seed=seed, cache=self.cache)
+
+
+def _named_source(name: str, folder: Path | None, cache: Path | None) -> Any:
+    from .tasks import datasets
+
+    known: Any = datasets
+    if name not in known.DATASETS:
+        raise HetgraphError(f"no manifest {name}, and no data set of that name; known: {', '.join(known.DATASETS)}")
+    return _Named(name, folder, cache)
+
+
+@contextmanager
+def _runs_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar over the runs of a comparison."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda title, done, total: bar.update(task, description=title, completed=done, total=total)
 
 
 @app.command()

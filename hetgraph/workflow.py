@@ -56,6 +56,23 @@ class Fitted:
     notes: list[str]
 
 
+@dataclass
+class Prepared:
+    """What a manifest comes to before anything is trained.
+
+    Attributes:
+        samples: split -> encoded samples that have a target; splits without any are left out.
+        splits: the split of every row by its id.
+        notes: what was decided for the user, in words.
+    """
+
+    pipeline: Pipeline
+    objective: Objective
+    samples: dict[str, list[Sample]]
+    splits: dict[str, str]
+    notes: list[str]
+
+
 Progress = Callable[[str, int], Callable[[int], object]]
 
 
@@ -93,15 +110,18 @@ def fit_manifest(
     Raises:
         HetgraphError: no labels, an unknown column, bad media.
     """
-    notes: list[str] = []
     training = training or TrainingSettings(epochs=40, patience=8, modality_dropout=0.1)
-    rows = _split(manifest, training.seed, notes)
-    kept = _columns(manifest, columns)
-    pipeline = pipeline or Pipeline.for_columns(kept, graph=graph, cache=cache)
-    notes += [f"{m.column} -> {m.node} nodes, by {m.encoder.config()['encoder']}" for m in pipeline.media]
-    labelled = {name: [row for row in part if row.label is not None] for name, part in rows.items()}
-    objective = choose_objective(labelled["train"], task, notes)
-    samples = {name: encode_rows(pipeline, part, objective, encoding, name) for name, part in labelled.items() if part}
+    prepared = prepare(
+        manifest,
+        task=task,
+        columns=columns,
+        graph=graph,
+        cache=cache,
+        pipeline=pipeline,
+        seed=training.seed,
+        encoding=encoding,
+    )
+    pipeline, objective, samples = prepared.pipeline, prepared.objective, prepared.samples
     sizes = model_settings or ModelSettings()
     torch.manual_seed(training.seed)
     fusion = Fusion(pipeline.schema, sizes.width, layers=sizes.layers, heads=sizes.heads, dropout=sizes.dropout)
@@ -119,12 +139,36 @@ def fit_manifest(
     scores = {name: evaluate(model, part) for name, part in samples.items() if name != "train"}
     model.save_pretrained(folder)
     pipeline.save(folder)
-    write_atomically(folder / SPLITS, json.dumps({row.id: name for name, part in rows.items() for row in part}))
+    write_atomically(folder / SPLITS, json.dumps(prepared.splits))
     write_atomically(
         folder / "history.json",
         json.dumps({"loss": history.loss, "valid": history.valid, "best_epoch": history.best_epoch, "scores": scores}),
     )
-    return Fitted(model, history, scores, notes)
+    return Fitted(model, history, scores, prepared.notes)
+
+
+def prepare(
+    manifest: Manifest,
+    *,
+    task: str = "auto",
+    columns: Sequence[str] | None = None,
+    graph: TripleGraph | None = None,
+    cache: str | Path | None = None,
+    pipeline: Pipeline | None = None,
+    seed: int = 0,
+    encoding: Progress | None = None,
+) -> Prepared:
+    """Split, decide and encode what :func:`fit_manifest` trains on; see there."""
+    notes: list[str] = []
+    rows = _split(manifest, seed, notes)
+    kept = _columns(manifest, columns)
+    pipeline = pipeline or Pipeline.for_columns(kept, graph=graph, cache=cache)
+    notes += [f"{m.column} -> {m.node} nodes, by {m.encoder.config()['encoder']}" for m in pipeline.media]
+    labelled = {name: [row for row in part if row.label is not None] for name, part in rows.items()}
+    objective = choose_objective(labelled["train"], task, notes)
+    samples = {name: encode_rows(pipeline, part, objective, encoding, name) for name, part in labelled.items() if part}
+    splits = {row.id: name for name, part in rows.items() for row in part}
+    return Prepared(pipeline, objective, samples, splits, notes)
 
 
 def load_model(
