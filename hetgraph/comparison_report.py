@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,8 @@ def table(result: Result) -> Table:
         padding=(0, 1, 0, 0),
         caption_justify="left",
     )
-    shown.add_column("", overflow="fold", max_width=24)
-    for name in ("mean", "std", "parameters", "s/epoch", "lr", "dropout", "vs best other", "p flip", "p t"):
+    shown.add_column("", overflow="fold")
+    for name in ("mean", "std", "params", "s/epoch", "lr/dropout", "vs best other", "p flip", "p t"):
         shown.add_column(name, justify="right", no_wrap=True)
     for row in result["rows"]:
         few = "" if len(row["values"]) == seeds else f" ({len(row['values'])} seeds)"
@@ -39,16 +38,15 @@ def table(result: Result) -> Table:
             row["name"] + few,
             number(row["mean"]),
             number(row["std"]),
-            f"{row['parameters']:,}" + ("" if row["within_budget"] else "*"),
-            f"{row['seconds_per_epoch']:.2f}",
-            f"{row['lr']:g}",
-            f"{row['dropout']:g}",
+            short(row["parameters"]) + ("" if row["within_budget"] else "*"),
+            f"{row['seconds_per_epoch']:.3g}",
+            f"{row['lr']:g}/{row['dropout']:g}",
             _difference(against),
             _p(against.get("p_sign_flip_holm")),
             _p(against.get("p_t_holm")),
         )
     floor = result["floor"]
-    shown.add_row(floor["name"], number(floor["mean"]), number(floor["std"]), *[""] * 7)
+    shown.add_row(floor["name"], number(floor["mean"]), number(floor["std"]), *[""] * 6)
     return shown
 
 
@@ -110,7 +108,7 @@ def no_harm(harm: Mapping[str, Any]) -> str:
 
 
 def _caption(result: Result) -> Iterator[str]:
-    yield f"Budget {result['budget']:,} parameters."
+    yield f"Budget {result['budget']:,} parameters (params: what each has, * if over 10 % off)."
     count = result["configurations"]
     if result["tuned_by"]:
         tuning = len(result["settings"]["tuning_seeds"])
@@ -127,7 +125,7 @@ def _difference(against: Mapping[str, Any]) -> str:
     if against.get("mean") is None:
         return ""
     error = against["standard_error"]
-    return f"{against['mean']:+.4f}" + ("" if error is None else f" {_PLUS_MINUS} {error:.4f}")
+    return f"{against['mean']:+.4f}" + ("" if error is None else f"{_PLUS_MINUS}{error:.4f}")
 
 
 def number(value: float | None) -> str:
@@ -135,6 +133,11 @@ def number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def short(count: int) -> str:
+    """A count of parameters to four digits."""
+    return f"{count:,}" if count < 10_000 else f"{count / 1e3:,.1f}k" if count < 1e6 else f"{count / 1e6:,.3f}M"
 
 
 def _p(value: float | None) -> str:
@@ -161,20 +164,19 @@ def draw(result: Result, path: str | Path) -> None:
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.42 / figure.get_figheight())))
     axes = figure.add_subplot()
     total = len({name for row in rows for name in row["modalities"]})
+    every = [value for row in rows for value in row["values"].values()]
+    width = max(every) - min(every)
     for y, row in enumerate(rows):
         alone = len(row["modalities"]) < total
         colour, marker = (_SINGLE, "s") if alone else (_METHOD, "o")
         values = list(row["values"].values())
-        # seeds that scored the same stand beside each other
-        axes.scatter(
-            values, _spread(values, y), s=26, marker=marker, facecolor="none", edgecolor=colour, linewidth=1.2, zorder=3
-        )
-        axes.errorbar(
-            row["mean"], y, xerr=row["std"] or None, fmt="|", color=_INK, markersize=15, markeredgewidth=2, capsize=4,
-            linewidth=1.3, zorder=4,
-        )  # fmt: skip
+        heights = _spread(values, 0.008 * width, y - 0.08)
+        axes.scatter(values, heights, s=24, marker=marker, facecolor=colour, edgecolor="white", linewidth=0.7, zorder=3)
+        # under the dots, so that it hides none
+        bar = {"color": _INK, "markersize": 8, "markeredgewidth": 2, "capsize": 3, "linewidth": 1.2, "zorder": 4}
+        axes.errorbar(row["mean"], y + 0.24, xerr=row["std"], fmt="|", **bar)
     _lines(axes, result)
-    axes.set_yticks(range(len(rows)), [f"{row['name']}\n{_short(row['parameters'])} parameters" for row in rows])
+    axes.set_yticks(range(len(rows)), [f"{row['name']}\n{short(row['parameters'])} parameters" for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(labelsize=8.5, colors=_INK)
     axes.grid(axis="x", color=_GRID, linewidth=0.8)
@@ -192,13 +194,12 @@ def draw(result: Result, path: str | Path) -> None:
     write_atomically(path, picture.getvalue())
 
 
-def _spread(values: list[float], y: float) -> list[float]:
-    """Heights around ``y`` at which equal values do not cover each other."""
-    near = 0.01 * (max(values) - min(values)) if len(values) > 1 else 0.0
+def _spread(values: list[float], near: float, y: float) -> list[float]:
+    """Heights around ``y`` for dots of which those nearer than ``near`` would cover each other."""
     heights: list[float] = []
     for i, value in enumerate(values):
-        before = sum(math.isclose(value, other, abs_tol=near) for other in values[:i])
-        heights.append(y + 0.11 * ((before + 1) // 2) * (-1) ** before)
+        before = sum(abs(value - other) <= near for other in values[:i])
+        heights.append(y + 0.09 * ((before + 1) // 2) * (-1) ** before)
     return heights
 
 
@@ -213,7 +214,7 @@ def _legend(figure: Any, result: Result, alone: bool) -> None:
     from matplotlib.lines import Line2D
 
     def dot(colour: str, marker: str, label: str) -> Line2D:
-        return Line2D([], [], color="none", marker=marker, markerfacecolor="none", markeredgecolor=colour, label=label)
+        return Line2D([], [], color="none", marker=marker, markerfacecolor=colour, markeredgecolor="white", label=label)
 
     handles = [dot(_METHOD, "o", "a seed")]
     if alone:
@@ -224,7 +225,3 @@ def _legend(figure: Any, result: Result, alone: bool) -> None:
     if result["no_harm"] is not None:
         handles.append(Line2D([], [], color=_BEST, linestyle="--", linewidth=1.6, label="best single modality"))
     figure.legend(handles=handles, loc="upper center", ncols=len(handles), frameon=False, fontsize=8.5)
-
-
-def _short(count: int) -> str:
-    return f"{count / 1e6:.2f}M" if count >= 1e6 else f"{count / 1e3:.3g}k" if count >= 1e3 else str(count)

@@ -125,6 +125,12 @@ HELP = {
     ],
     "evaluate": ["MANIFEST", "--model", "--split", "--target", "--knowledge", "--cache", "--no-cache", "--json"],
     "embed": ["MANIFEST", "--model", "--output", "--split", "--knowledge", "--cache", "--no-cache"],
+    "compare": [
+        *("--data", "--methods", "--seeds", "--tuning-seeds", "--width", "--layers", "--heads", "--budget", "--lr"),
+        *("--dropout", "--epochs", "--batch-size", "--patience", "--modality-dropout", "--single", "--subsets"),
+        *("--metric", "--target", "--use", "--task", "--knowledge", "--cache", "--no-cache", "--workers", "--output"),
+        *("--json", "--plot"),
+    ],
     "doctor": [],
 }
 

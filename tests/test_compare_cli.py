@@ -1,0 +1,162 @@
+"""``hetgraph compare`` as a user types it: on a manifest, on a data set by name, interrupted, and refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_compare import FlatFusion, parts
+
+from hetgraph import cli, comparison_runs, pipeline
+from hetgraph.encoders import HashWords, LogMel
+from hetgraph.fusion import METHODS
+from hetgraph.tasks import datasets
+
+SMALL = (*("--width", 8, "--layers", 1, "--heads", 2, "--epochs", 2, "--seeds", 2), "--lr", "0.01,0.03", "--dropout", 0)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Type a command in a terminal of 100 columns; gives exit code, output and errors."""
+    monkeypatch.setattr(cli.console, "_width", 100)
+
+    def type_in(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hetgraph", "compare", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return type_in
+
+
+@pytest.fixture
+def manifest(tmp_path, monkeypatch) -> Path:
+    """Two texts, of which one says the label."""
+    for kind, encoder in (("text", HashWords(8)), ("audio", LogMel(stack=20))):
+        monkeypatch.setitem(pipeline.DEFAULTS, kind, lambda encoder=encoder: encoder)
+    splits = ("train", "train", "train", "valid", "test")
+    lines = [
+        {"id": i, "text:said": f"a {mood} day", "text:other": f"number {i % 7}", "mood": mood, "split": splits[i % 5]}
+        for i, mood in enumerate(["good", "bad"] * 20)
+    ]
+    path = tmp_path / "days.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[tuple[Any, ...]]:
+    """A data set called tiny; gives the calls that load it."""
+    calls: list[tuple[Any, ...]] = []
+
+    def load(name: str, folder: Any = None, *, seed: int = 0, cache: Any = None) -> Any:
+        calls.append((name, folder, seed, cache))
+        return parts(train=parts().train[seed:])
+
+    monkeypatch.setattr(datasets, "DATASETS", {"tiny": load}, raising=False)
+    monkeypatch.setattr(datasets, "load", load, raising=False)
+    monkeypatch.setitem(METHODS, "flat", FlatFusion)
+    return calls
+
+
+def test_a_manifest_is_compared_in_one_command(manifest, run, tmp_path) -> None:
+    words = (
+        "--target",
+        "mood",
+        "--methods",
+        "graph",
+        "--single",
+        "--subsets",
+        "--no-cache",
+        "--output",
+        tmp_path / "o",
+    )
+    code, out, err = run(manifest, *SMALL, *words, "--json", tmp_path / "r.json", "--plot", tmp_path / "p.png")
+    assert (code, err) == (0, "")
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result == json.loads((tmp_path / "o" / "comparison.json").read_text())
+    assert (tmp_path / "p.png").stat().st_size > 5000
+    assert {row["name"] for row in result["rows"]} == {"graph", "graph, said alone", "graph, other alone"}
+    assert result["no_harm"]["single"] == "graph, said alone"
+    flat = " ".join(out.split())
+    for part in ("days: test accuracy", "most frequent class", "said + other", "best single (graph, said alone"):
+        assert part in flat
+    assert max(len(line.rstrip()) for line in out.splitlines() if "all runs in" not in line) <= 100
+
+
+def test_a_data_set_by_name_is_loaded_for_every_seed(asked, run, tmp_path) -> None:
+    words = ("--data", tmp_path, "--methods", "flat,graph", "--output", tmp_path / "out")
+    code, out, err = run("tiny", *SMALL, *words)
+    assert (code, err) == (0, "")
+    assert {call[:2] for call in asked} == {("tiny", tmp_path)}
+    assert {call[2] for call in asked} == {0, 1}
+    assert "With 2 seeds the sign-flip test cannot give a p below 0.5" in " ".join(out.split())
+    kept = [json.loads(p.read_text()) for p in (tmp_path / "out" / "runs").glob("*-final-*")]
+    assert len({one["key"] for one in kept}) == 4
+
+
+def test_an_interrupted_command_says_how_it_goes_on(asked, run, tmp_path, monkeypatch) -> None:
+    done: list[Any] = []
+    real = comparison_runs.execute
+
+    def stopped(data: Any, one: Any) -> Any:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(one)
+        return real(data, one)
+
+    words = ("tiny", *SMALL, "--methods", "graph,flat", "--output", tmp_path / "out")
+    monkeypatch.setattr(comparison_runs, "execute", stopped)
+    code, out, _ = run(*words)
+    assert code == 130
+    assert "the same command goes on" in " ".join(out.split())
+    monkeypatch.setattr(comparison_runs, "execute", lambda *a: done.append(a) or real(*a))
+    assert run(*words)[0] == 0
+    # 2 methods: 2 configurations and 2 seeds each
+    assert len(done) == 8
+
+
+def test_a_failed_run_gives_another_exit_code(asked, run, tmp_path, monkeypatch) -> None:
+    real = comparison_runs.execute
+
+    def failing(data: Any, one: Any) -> Any:
+        if one.method == "flat" and one.final and one.seed == 1:
+            raise RuntimeError("[no] memory")
+        return real(data, one)
+
+    monkeypatch.setattr(comparison_runs, "execute", failing)
+    code, out, _ = run("tiny", *SMALL, "--methods", "graph,flat", "--output", tmp_path)
+    assert code == 1
+    flat = " ".join(out.split())
+    assert "failed: flat, seed 1" in flat
+    assert "RuntimeError: [no] memory" in flat
+    assert "flat (1 seeds)" in flat
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("tinny",), "no manifest tinny, and no data set of that name; known: tiny"),
+        (("none.jsonl",), "no manifest none.jsonl"),
+        (("tiny", "--methods", "grph"), "unknown fusion method 'grph'"),
+        (("tiny", "--lr", "fast"), "--lr takes numbers with commas between them, got 'fast'"),
+        (("tiny", "--metric", "speed", *SMALL), "no metric 'speed'; known: accuracy, f1_macro, loss"),
+        (("tiny", "--width", "7"), "width"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(asked, run, tmp_path, words, message) -> None:
+    code, _, err = run(*words, "--output", tmp_path)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_manifest_must_have_something_to_compare_on(manifest, run) -> None:
+    assert "--target names another" in run(manifest)[2]
+    manifest.write_text(manifest.read_text().replace('"split": "test"', '"split": "train"'))
+    assert "no test sample has a label" in run(manifest, "--target", "mood", "--no-cache")[2]
