@@ -305,12 +305,13 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 
 
 def _show_comparison(result: Any) -> None:
-    from .comparison_report import remarks, subset_table, table
+    from .comparison_report import WIDTH, remarks, subset_table, table
 
-    console.print(table(result))
-    subsets = subset_table(result)
-    if subsets is not None:
-        console.print(subsets)
+    # folded to less, names and numbers could not be read
+    wide = Console(highlight=False, emoji=False, width=max(WIDTH, console.width))
+    for shown in (table(result), subset_table(result)):
+        if shown is not None:
+            wide.print(shown)
     for line in remarks(result):
         console.print(line, markup=False)
 

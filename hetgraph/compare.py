@@ -28,6 +28,7 @@ from .comparison_runs import (
     key_of,
     learning_digest,
     make_model,
+    metric_names,
     modalities,
     parameters,
     perform,
@@ -185,6 +186,8 @@ class _Comparing:
         notes = getattr(data, "notes", ())
         self.notes = [notes] if isinstance(notes, str) else list(notes)
         self.names = modalities(data)
+        if settings.metric and settings.metric not in (known := metric_names(data)):
+            raise HetgraphError(f"no metric {settings.metric!r}; known: {', '.join(known)}")
         self.tuned = data.valid is not None and len(settings.grid) > 1
         if settings.subsets:
             subsets(data)
@@ -304,9 +307,6 @@ class _Comparing:
         for run, c in runs.items():
             if run in outcomes:
                 found[c][run.seed] = outcomes[run]
-        known = {name for by_seed in found.values() for outcome in by_seed.values() for name in outcome["test"]}
-        if known and self.metric not in known:
-            raise HetgraphError(f"no metric {self.metric!r}; known: {', '.join(sorted(known))}")
         return found
 
     def _outcomes(self, runs: Sequence[Run], title: str) -> dict[Run, dict[str, Any]]:

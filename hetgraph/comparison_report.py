@@ -14,11 +14,12 @@ from .files import write_atomically
 
 Result = Mapping[str, Any]
 LEVEL = 0.05
+WIDTH = 100
 _PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 
 def table(result: Result) -> Table:
-    """One line a method, best first; at most 100 columns wide."""
+    """One line a method, best first; it needs no more than ``WIDTH`` columns."""
     seeds = len(result["settings"]["seeds"])
     better = "higher" if result["larger_is_better"] else "lower"
     shown = Table(
@@ -29,11 +30,11 @@ def table(result: Result) -> Table:
         caption_justify="left",
     )
     shown.add_column("", overflow="fold")
-    for name in ("mean", "std", "params", "s/epoch", "lr/dropout", "vs best other", "p flip", "p t"):
+    paired = ("vs best other", "p flip", "p t") if any(row["against"] for row in result["rows"]) else ()
+    for name in ("mean", "std", "params", "s/epoch", "lr/dropout", *paired):
         shown.add_column(name, justify="right", no_wrap=True)
     for row in result["rows"]:
         few = "" if len(row["values"]) == seeds else f" ({len(row['values'])} seeds)"
-        against = row["against"] or {}
         shown.add_row(
             row["name"] + few,
             number(row["mean"]),
@@ -41,12 +42,10 @@ def table(result: Result) -> Table:
             short(row["parameters"]) + ("" if row["within_budget"] else "*"),
             f"{row['seconds_per_epoch']:.3g}",
             f"{row['lr']:g}/{row['dropout']:g}",
-            _difference(against),
-            _p(against.get("p_sign_flip_holm")),
-            _p(against.get("p_t_holm")),
+            *(_comparison(row["against"] or {}) if paired else ()),
         )
     floor = result["floor"]
-    shown.add_row(floor["name"], number(floor["mean"]), number(floor["std"]), *[""] * 6)
+    shown.add_row(floor["name"], number(floor["mean"]), number(floor["std"]))
     return shown
 
 
@@ -121,11 +120,12 @@ def _caption(result: Result) -> Iterator[str]:
     yield f"std over seeds; difference {_PLUS_MINUS} standard error over paired seeds; p after Holm's correction."
 
 
-def _difference(against: Mapping[str, Any]) -> str:
+def _comparison(against: Mapping[str, Any]) -> list[str]:
     if against.get("mean") is None:
-        return ""
+        return ["", "", ""]
     error = against["standard_error"]
-    return f"{against['mean']:+.4f}" + ("" if error is None else f"{_PLUS_MINUS}{error:.4f}")
+    difference = f"{against['mean']:+.4f}" + ("" if error is None else f"{_PLUS_MINUS}{error:.4f}")
+    return [difference, _p(against["p_sign_flip_holm"]), _p(against["p_t_holm"])]
 
 
 def number(value: float | None) -> str:
@@ -173,7 +173,14 @@ def draw(result: Result, path: str | Path) -> None:
         heights = _spread(values, 0.008 * width, y - 0.08)
         axes.scatter(values, heights, s=24, marker=marker, facecolor=colour, edgecolor="white", linewidth=0.7, zorder=3)
         # under the dots, so that it hides none
-        bar = {"color": _INK, "markersize": 8, "markeredgewidth": 2, "capsize": 3, "linewidth": 1.2, "zorder": 4}
+        bar: dict[str, Any] = {
+            "color": _INK,
+            "markersize": 8,
+            "markeredgewidth": 2,
+            "capsize": 3,
+            "linewidth": 1.2,
+            "zorder": 4,
+        }
         axes.errorbar(row["mean"], y + 0.24, xerr=row["std"], fmt="|", **bar)
     _lines(axes, result)
     axes.set_yticks(range(len(rows)), [f"{row['name']}\n{short(row['parameters'])} parameters" for row in rows])

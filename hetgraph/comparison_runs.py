@@ -281,6 +281,19 @@ def floor(data: Data) -> dict[str, float]:
     return _finite(objective.metrics(prior.expand(len(target), -1), target))
 
 
+def metric_names(data: Data) -> list[str]:
+    """The metrics of the data's objective, found without a model and without the test part.
+
+    Raises:
+        HetgraphError: there are no training samples.
+    """
+    if not len(data.train):
+        raise HetgraphError(f"{data.name}: no training samples")
+    target = _targets(data.objective, data.train)
+    scores = torch.linspace(-1, 1, len(target) * data.objective.outputs).view(len(target), -1)
+    return list(data.objective.metrics(scores, target))
+
+
 def _targets(objective: Objective, samples: Sequence[Sample]) -> Tensor:
     every = [samples[i] for i in range(len(samples))]
     return objective.encode([s.target for s in every], [s.label for s in every])

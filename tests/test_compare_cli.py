@@ -20,8 +20,8 @@ SMALL = (*("--width", 8, "--layers", 1, "--heads", 2, "--epochs", 2, "--seeds", 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Type a command in a terminal of 100 columns; gives exit code, output and errors."""
-    monkeypatch.setattr(cli.console, "_width", 100)
+    """Type a command in a narrow terminal; gives exit code, output and errors."""
+    monkeypatch.setattr(cli.console, "_width", 80)
 
     def type_in(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["hetgraph", "compare", *map(str, words)])
