@@ -370,16 +370,15 @@ class _Named:
     def __call__(self, seed: int) -> Any:
         from .tasks import datasets
 
-        known: Any = datasets
-        return known.load(self.name, self.folder, seed=seed, cache=self.cache)
+        return datasets.load(self.name, self.folder, seed=seed, cache=self.cache)
 
 
 def _named_source(name: str, folder: Path | None, cache: Path | None) -> Any:
     from .tasks import datasets
 
-    known: Any = datasets
-    if name not in known.DATASETS:
-        raise HetgraphError(f"no manifest {name}, and no data set of that name; known: {', '.join(known.DATASETS)}")
+    if name not in datasets.DATASETS:
+        known = ", ".join(datasets.DATASETS)
+        raise HetgraphError(f"no manifest {name}, and no data set of that name; known: {known}")
     return _Named(name, folder, cache)
 
 

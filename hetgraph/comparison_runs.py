@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import __version__
 from .errors import CheckpointError, HetgraphError
 from .files import write_atomically
 from .fusion import Fusion
@@ -374,6 +373,8 @@ def learning_digest(data: Data) -> str:
 
 def key_of(run: Run, data_digest: str) -> str:
     """The key of a run's outcome: a digest of the run, its data and the versions of what computes it."""
+    from . import __version__
+
     about = {"run": asdict(run), "data": data_digest, "hetgraph": __version__, "torch": torch.__version__}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
