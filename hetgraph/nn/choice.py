@@ -13,8 +13,8 @@ from . import dense
 from .folded import TILE
 
 # microseconds of a forward and backward pass, for each of the terms that the functions below list
-DENSE_COST = (1.4e3, 1.7, 1.47e-4, 1.2e-4, 0.0, 2.4e-4)
-SPARSE_COST = (1.46e3, 29.6, 0.0, 5.3e-3, 8.6e-4, 0.0, 1.39e-4)
+DENSE_COST = (1.47e3, 1.6, 1.94e-4, 1.3e-4, 0.0, 2.79e-4)
+SPARSE_COST = (1.52e3, 33.2, 0.0, 6.5e-3, 9.33e-4, 0.0, 1.68e-4)
 
 # without the fused kernel, edge lists pay below this share of edges among padded pairs
 PLAIN_DENSITY = 0.076
