@@ -207,6 +207,8 @@ def test_products_of_large_node_sets_start_no_threads_of_their_own(capfd) -> Non
 def test_the_number_of_threads_of_blas_is_given_back() -> None:
     before = [library.get_num_threads() for library in threads._openblas()]
     with threads.one_blas_thread():
+        with threads.one_blas_thread():
+            pass
         assert [library.get_num_threads() for library in threads._openblas()] == [1] * len(before)
     assert [library.get_num_threads() for library in threads._openblas()] == before
 

@@ -177,7 +177,7 @@ def forward(begin, end, rows, att_t, msg, mask, place, targets, blocks, share, r
     """Messages ``out [N, H, d]``, and the logarithm of the sum of exponentials of every row of scores, ``lse [H, N]``.
 
     Args:
-        share: ``[pieces, 4]``, first and last sample, first and last head of every piece of work.
+        share: ``[pieces, 5]``, first and last sample, first and last head of a piece of work, number of the share.
         room: sizes of the working memory: nodes of a sample, scores of a tile, scores of a destination.
     """
     d = rows.shape[3]

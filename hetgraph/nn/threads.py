@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -64,15 +65,35 @@ def one_blas_thread() -> Iterator[None]:
 
     Only OpenBLAS would (and warns that it may hang); others see that they are called from a parallel region.
     """
-    libraries = _openblas()
-    before = [library.get_num_threads() for library in libraries]
-    for library in libraries:
-        library.set_num_threads(1)
+    with _limits.lock:
+        if not _limits.users:
+            _limits.before = [(library, library.get_num_threads()) for library in _openblas()]
+            for library, _ in _limits.before:
+                library.set_num_threads(1)
+        _limits.users += 1
     try:
         yield
     finally:
-        for library, threads in zip(libraries, before, strict=True):
-            library.set_num_threads(threads)
+        with _limits.lock:
+            _limits.users -= 1
+            if not _limits.users:
+                for library, threads in _limits.before:
+                    library.set_num_threads(threads)
+
+
+class _Limits:
+    """Who asked for one thread: the number is the whole process's, and is given back when the last is done."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.lock = Lock()
+        self.users = 0
+        self.before: list[tuple[Any, int]] = []
+
+
+_limits = _Limits()
 
 
 @cache
@@ -103,5 +124,6 @@ def _pool() -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    # a forked process has the pool, but not its threads
+    # a forked process has the pool, but not its threads, and a lock that nobody may be left to open
     os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_limits.reset)
