@@ -252,20 +252,22 @@ class Edges:
     def __len__(self) -> int:
         """How many edges, without listing them."""
         if "count" not in self._made:
-            count: int
-            src, dst = self.src.per_sample, self.dst.per_sample
-            if self._index is not None:
-                count = self._index.shape[1]
-            elif type(self.structure) is AllPairs:
-                count = int((src * dst).sum())
-            elif type(self.structure) is Window:
-                step = torch.tensor(self._steps, dtype=torch.long, device=src.device)[:, None]
-                # destinations j with 0 <= j + step < src, for every step and sample
-                count = int((torch.minimum(dst, src - step) - (-step).clamp(min=0)).clamp(min=0).sum())
-            else:
-                count = int(self.mask.sum())
-            self._made["count"] = count
+            self._made["count"] = int(self.per_sample.sum()) if self._index is None else self._index.shape[1]
         return self._made["count"]
+
+    @property
+    def per_sample(self) -> Tensor:
+        """How many edges each sample has, int64 ``[B]``, without listing them."""
+        src, dst = self.src.per_sample, self.dst.per_sample
+        if self._index is not None:
+            return torch.bincount(self.dst.batch[self._index[1]], minlength=len(dst))
+        if type(self.structure) is AllPairs:
+            return src * dst
+        if type(self.structure) is Window:
+            step = torch.tensor(self._steps, dtype=torch.long, device=src.device)[:, None]
+            # destinations j with 0 <= j + step < src, for every step and sample
+            return (torch.minimum(dst, src - step) - (-step).clamp(min=0)).clamp(min=0).sum(0)
+        return self.mask.flatten(1).sum(1)
 
     def of_sample(self, i: int) -> tuple[Tensor, Tensor]:
         """The edges of sample ``i``: their places in the list, int64 ``[e]``, and the index ``[2, e]`` inside it."""
