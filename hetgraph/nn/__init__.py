@@ -3,6 +3,6 @@
 from .block import GraphBlock
 from .hgt import HGTLayer
 from .project import InputProjection
-from .readout import Readout
+from .readout import Pooling, Readout
 
-__all__ = ["GraphBlock", "HGTLayer", "InputProjection", "Readout"]
+__all__ = ["GraphBlock", "HGTLayer", "InputProjection", "Pooling", "Readout"]
