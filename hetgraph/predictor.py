@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .fusion import Fusion, FusionOutput
@@ -25,6 +26,9 @@ class Prediction:
 class Predictor(Pretrained, library_name="hetgraph", tags=["multimodal", "graph"]):
     """Fusion, then a two-layer head: ``scores = W_2 dropout(gelu(W_1 Z))``.
 
+    With the fusion method ``late`` there is such a head f_k for every node type, and ``scores = sum_k alpha_k
+    f_k(X_k)``.
+
     Args:
         fusion: gives Z ``[S, width]``.
         objective: what is predicted.
@@ -37,16 +41,27 @@ class Predictor(Pretrained, library_name="hetgraph", tags=["multimodal", "graph"
         self.schema = fusion.schema
         self.objective = objective
         self.dropout = dropout
-        self.head = nn.Sequential(
-            nn.Linear(fusion.width, fusion.width),
+        late = fusion.network.decisions
+        self.head = nn.ModuleList([self._head() for _ in self.schema.nodes]) if late else self._head()
+        self.auxiliary: ModalityHeads | None = None
+
+    def _head(self) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(self.fusion.width, self.fusion.width),
             nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(fusion.width, objective.outputs),
+            nn.Dropout(self.dropout),
+            nn.Linear(self.fusion.width, self.objective.outputs),
         )
 
     def forward(self, graph: Graph, backend: str = "auto") -> Prediction:
         fused = self.fusion(graph, backend)
-        return Prediction(self.head(fused.z), fused)
+        if not isinstance(self.head, nn.ModuleList):
+            return Prediction(self.head(fused.z), fused)
+        scores = [
+            fused.weights[name][:, None] * head(fused.parts[name])
+            for name, head in zip(self.schema.nodes, self.head, strict=True)
+        ]
+        return Prediction(torch.stack(scores).sum(0), fused)
 
     def to_config(self) -> dict[str, Any]:
         return {**self.fusion.to_config(), "objective": self.objective.to_json(), "head_dropout": self.dropout}
@@ -55,3 +70,33 @@ class Predictor(Pretrained, library_name="hetgraph", tags=["multimodal", "graph"
     def from_config(cls, config: Mapping[str, Any], rules: Rules | None = None) -> Predictor:
         fusion = Fusion(schema_of(config, rules), **config["settings"])
         return cls(fusion, objective_from_json(config["objective"]), config["head_dropout"])
+
+
+class ModalityHeads(nn.Module):
+    """A linear head per node type, there only while a model is trained, that answers from X_k alone.
+
+    Its loss keeps every encoder at work that the joint loss, once the strongest modality explains the answers, no
+    longer reaches (Wang et al., CVPR 2020; Peng et al., CVPR 2022). The heads start at zero.
+
+    Args:
+        predictor: the model whose X_k are read.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        self.objective = predictor.objective
+        # without drawing numbers, so that the run is otherwise the one it would be without these heads
+        self.weight = nn.Parameter(
+            torch.zeros(len(predictor.schema.nodes), predictor.objective.outputs, predictor.fusion.width)
+        )
+        self.bias = nn.Parameter(torch.zeros(len(predictor.schema.nodes), predictor.objective.outputs))
+
+    def losses(self, fused: FusionOutput, target: Tensor) -> Tensor:
+        """Loss of every row of Z, the mean over the types that are present, ``[S]``."""
+        total, types = torch.zeros(len(target), device=target.device), torch.zeros(len(target), device=target.device)
+        for i, (name, part) in enumerate(fused.parts.items()):
+            rows = (fused.weights[name] > 0).nonzero().squeeze(1)
+            scores = nn.functional.linear(part[rows].float(), self.weight[i], self.bias[i])
+            total = total.index_add(0, rows, self.objective.losses(scores, target[rows]))
+            types = types.index_add(0, rows, torch.ones(len(rows), device=target.device))
+        return total / types.clamp(min=1)

@@ -32,7 +32,7 @@ from .errors import HetgraphError
 from .graph import Graph
 from .loader import GraphLoader
 from .objectives import Ranking
-from .predictor import Prediction, Predictor
+from .predictor import ModalityHeads, Prediction, Predictor
 from .progress import TrainingBar
 from .reading import Key, Reading, in_turn
 from .sample import Sample
@@ -59,6 +59,8 @@ class TrainingSettings:
         feature_swap: probability with which a node's features are replaced by those of a random node of its type
             in the batch (swap noise), one number for all types or one per type. For features that know more
             about the training samples than they will about others.
+        modality_loss: weight of the mean loss of one linear head per node type that answers from its X_k alone.
+            The heads are there only during training. They keep every modality learning, so that fusion does no harm.
         average: decay of an exponential moving average of the weights, per step; 0: none. The averaged weights
             are validated and kept (Polyak and Juditsky, 1992); a decay is reached step by step, so that the first
             weights do not linger.
@@ -77,6 +79,7 @@ class TrainingSettings:
     patience: int = 10
     modality_dropout: float | Mapping[str, float] = 0.0
     feature_swap: float | Mapping[str, float] = 0.0
+    modality_loss: float = 0.0
     average: float = 0.0
     standardize: bool = True
     precision: str = "no"
@@ -89,6 +92,8 @@ class TrainingSettings:
             value = getattr(self, name)
             if not all(0 <= p <= 1 for p in (value.values() if isinstance(value, Mapping) else (value,))):
                 raise HetgraphError(f"{name} must be a probability, or one per node type, got {value!r}")
+        if not 0 <= self.modality_loss < math.inf:
+            raise HetgraphError(f"modality_loss must be a weight from 0, got {self.modality_loss!r}")
         if not 0 <= self.average < 1:
             raise HetgraphError(f"average must be a decay from 0 to below 1, got {self.average!r}")
         if self.schedule not in ("cosine", "constant"):
@@ -254,6 +259,8 @@ class _Run:
         self.samples, self.valid, self.settings, self.workers = samples, valid, settings, workers
         # several processes without a GPU are only seen as such if asked for the CPU
         self.accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+        # part of the model while it is trained: optimised, averaged and kept in checkpoints with it
+        model.auxiliary = ModalityHeads(model) if settings.modality_loss else None
         self.model = model.to(self.accelerator.device)
         self.builder = GraphBuilder(model.schema)
         self.folder = Path(folder) if folder is not None else None
@@ -274,6 +281,12 @@ class _Run:
         return hashlib.sha256(json.dumps(about, sort_keys=True, default=repr).encode()).hexdigest()
 
     def train(self) -> History:
+        try:
+            return self._train()
+        finally:
+            self.model.auxiliary = None
+
+    def _train(self) -> History:
         path = self.folder / "checkpoint.safetensors" if self.folder else None
         scale = self.settings.standardize
         if path is not None and path.exists():
@@ -376,9 +389,9 @@ class _Run:
         # not by the accelerator, which cannot change its precision within a process
         with torch.autocast(graph.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             out = self.model(graph)
-        scores, target = out.scores, _targets(self.model, graph, out)
+        target = _targets(self.model, graph, out)
         self.optimizer.zero_grad()
-        loss, rows = self._loss(scores, target, share)
+        loss, rows = self._loss(out, target, share)
         if not math.isfinite(loss.item()):
             raise HetgraphError(f"the loss is {loss.item()} at step {number}; a lower learning rate may help")
         loss.backward()
@@ -426,19 +439,26 @@ class _Run:
             for grad, part in zip(grads, mean.split([g.numel() for g in grads]), strict=True):
                 grad.copy_(part.view_as(grad))
 
-    def _loss(self, scores: Tensor, target: Tensor, share: float) -> tuple[Tensor, int]:
-        """Loss whose gradient, averaged over processes, is that of the mean over the global batch."""
-        world = self.accelerator.num_processes
-        objective = self.model.objective
-        if world == 1:
-            return objective.losses(scores.float(), target).mean(), len(target)
-        if isinstance(objective, Ranking):
-            return self._ranking_loss(scores.float(), target, share)
-        rows = torch.tensor(len(target) * share, device=scores.device)
-        total = self.accelerator.reduce(rows, "sum").item()
-        return objective.losses(scores.float(), target).sum() * share * world / total, int(total)
+    def _loss(self, out: Prediction, target: Tensor, share: float) -> tuple[Tensor, int]:
+        """Loss whose gradient, averaged over processes, is that of the mean over the global batch.
 
-    def _ranking_loss(self, scores: Tensor, target: Tensor, share: float) -> tuple[Tensor, int]:
+        What the fusion method adds is a mean over a process's own rows, and counts by how many these are.
+        """
+        world = self.accelerator.num_processes
+        scores = out.scores.float()
+        own = sum(out.fused.losses.values(), scores.new_zeros(()))
+        if self.model.auxiliary is not None:
+            own = own + self.settings.modality_loss * self.model.auxiliary.losses(out.fused, target).mean()
+        if world == 1:
+            return self.model.objective.losses(scores, target).mean() + own, len(target)
+        rows = torch.tensor(len(target) * share, device=scores.device)
+        total = int(self.accelerator.reduce(rows, "sum").item())
+        own = own * len(target) * share * world / total
+        if isinstance(self.model.objective, Ranking):
+            return self._ranking_loss(scores, target, share) + own, total
+        return self.model.objective.losses(scores, target).sum() * share * world / total + own, total
+
+    def _ranking_loss(self, scores: Tensor, target: Tensor, share: float) -> Tensor:
         """Pairs reach over processes: every process computes the whole loss from everybody's scores."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         own = len(target) * int(share)
@@ -452,7 +472,7 @@ class _Run:
         every_score[rank] = scores[:own]
         loss = self.model.objective.losses(torch.cat(every_score), torch.cat(every_target)).mean()
         # the gradient reaches only a process's own scores: as many times, because it is averaged over processes
-        return world * loss - (world - 1) * loss.detach(), sum(sizes)
+        return world * loss - (world - 1) * loss.detach()
 
     def _reported(self, loss: Tensor, world: int) -> float:
         return loss.item() if world == 1 else self.accelerator.reduce(loss.detach(), "mean").item()
