@@ -24,6 +24,8 @@ CORE = (
     "soundfile",
     "librosa",
     "numba",
+    "scipy",
+    "threadpoolctl",
     "typer",
     "rich",
     "matplotlib",

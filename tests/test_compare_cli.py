@@ -144,7 +144,7 @@ def test_a_failed_run_gives_another_exit_code(asked, run, tmp_path, monkeypatch)
         (("none.jsonl",), "no manifest none.jsonl"),
         (("tiny", "--methods", "grph"), "unknown fusion method 'grph'"),
         (("tiny", "--lr", "fast"), "--lr takes numbers with commas between them, got 'fast'"),
-        (("tiny", "--metric", "speed", *SMALL), "no metric 'speed'; known: accuracy, f1_macro, loss"),
+        (("tiny", "--metric", "speed", *SMALL), "no metric 'speed'; known: accuracy, f1_macro, f1_weighted, loss"),
         (("tiny", "--width", "7"), "width"),
     ],
 )
