@@ -60,7 +60,8 @@ class TrainingSettings:
             in the batch (swap noise), one number for all types or one per type. For features that know more
             about the training samples than they will about others.
         modality_loss: weight of the mean loss of one linear head per node type that answers from its X_k alone.
-            The heads are there only during training. They keep every modality learning, so that fusion does no harm.
+            The heads are there only during training. Meant to keep the modalities learning that the joint loss no
+            longer needs.
         average: decay of an exponential moving average of the weights, per step; 0: none. The averaged weights
             are validated and kept (Polyak and Juditsky, 1992); a decay is reached step by step, so that the first
             weights do not linger.
