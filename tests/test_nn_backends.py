@@ -189,13 +189,16 @@ def test_biases_of_a_thousand_overflow_nowhere(backend) -> None:
 
 
 def test_auto_takes_edge_lists_where_few_pairs_are_edges() -> None:
-    def chosen(rule: object, **given: object) -> str:
+    def chosen(rule: object, dtype: torch.dtype = torch.float32, **given: object) -> str:
         schema = Schema([NodeType("frame", 1)], [EdgeType("frame", "near", "frame", rule=rule)])
         edges = {("frame", "near", "frame"): given} if given else {}
-        return choose_backend(World(schema, [Sample(frame=np.zeros((1000, 1)), edges=edges)]).graph())
+        return choose_backend(World(schema, [Sample(frame=np.zeros((1000, 1)), edges=edges)]).graph(), dtype=dtype)
 
     assert chosen(rules.all_pairs) == "dense"
     assert chosen(rules.given, index=np.random.default_rng(0).integers(0, 1000, (2, 1000))) == "sparse"
+    # half precision has the padded form, which would make a full mask of a window
+    assert chosen(rules.window(20)) == "dense"
+    assert chosen(rules.window(20), torch.bfloat16) == "sparse"
 
 
 @pytest.mark.parametrize("backend", EVERY)

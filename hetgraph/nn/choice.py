@@ -6,6 +6,8 @@ coefficients below and says how often, and by how much, the choice is wrong.
 
 from __future__ import annotations
 
+import torch
+
 from ..edges import Edges
 from ..graph import Graph
 from ..rules import Window
@@ -16,7 +18,7 @@ from .folded import TILE
 DENSE_COST = (1.47e3, 1.6, 1.94e-4, 1.3e-4, 0.0, 2.79e-4)
 SPARSE_COST = (1.52e3, 33.2, 0.0, 6.5e-3, 9.33e-4, 0.0, 1.68e-4)
 
-# without the fused kernel, edge lists pay below this share of edges among padded pairs
+# where the dense backend has padded blocks, edge lists pay below this share of edges among padded pairs
 PLAIN_DENSITY = 0.076
 
 
@@ -51,18 +53,25 @@ def sparse_terms(graph: Graph, width: int, heads: int) -> tuple[float, ...]:
     return 1.0, len(used), rows * width * d, rows * width, edges * width, edges * heads, _numbers(graph, width)
 
 
-def choose_backend(graph: Graph, width: int = 128, heads: int = 4) -> str:
-    """``dense`` or ``sparse``, whichever is expected to be faster on this graph and device."""
-    at = ("backend", width, heads)
+def choose_backend(graph: Graph, width: int = 128, heads: int = 4, dtype: torch.dtype = torch.float32) -> str:
+    """``dense`` or ``sparse``, whichever is expected to be faster on this graph, its device and such numbers."""
+    at = ("backend", width, heads, dtype)
     if at not in graph.cache:
-        if graph.device.type == "cpu":
+        if dense.folds(graph.device, dtype):
             wide = _cost(DENSE_COST, dense_terms(graph, width, heads))
             listed = _cost(SPARSE_COST, sparse_terms(graph, width, heads))
         else:
-            wide = PLAIN_DENSITY * dense_terms(graph, 1, 1)[3]
+            wide = PLAIN_DENSITY * _padded_pairs(graph)
             listed = sum(len(e) for e in graph.edges.values())
         graph.cache[at] = "sparse" if listed < wide else "dense"
     return graph.cache[at]
+
+
+def _padded_pairs(graph: Graph) -> int:
+    """The pairs that the dense backend looks at where it has padded blocks and full masks."""
+    plan = dense._plan(graph)
+    blocks = [(plan.longest[key[0]], plan.longest[name]) for name, some in plan.targets.items() for key, _ in some]
+    return len(graph) * sum(s * d for s, d in blocks)
 
 
 def _cost(coefficients: tuple[float, ...], terms: tuple[float, ...]) -> float:

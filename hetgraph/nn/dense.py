@@ -36,8 +36,12 @@ Block = tuple[EdgeKey, int]
 def aggregate(graph: Graph, inputs: Attention) -> dict[str, Tensor]:
     """Messages for every destination type, ``[N, H, d]``; see :mod:`hetgraph.nn.attention`."""
     some = next(iter(inputs.projected.values()))
-    loops = some.device.type == "cpu" and some.dtype in (torch.float32, torch.float64)
-    return fold(graph, inputs) if loops else lay_out(graph, inputs)
+    return fold(graph, inputs) if folds(some.device, some.dtype) else lay_out(graph, inputs)
+
+
+def folds(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the form for the CPU serves."""
+    return device.type == "cpu" and dtype in (torch.float32, torch.float64)
 
 
 def fold(graph: Graph, inputs: Attention) -> dict[str, Tensor]:

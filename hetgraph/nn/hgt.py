@@ -135,7 +135,10 @@ class HGTLayer(nn.Module):
                 in ``x`` or of another size or width.
         """
         inputs = self._inputs(graph, x)
-        run = _backend(choose_backend(graph, self.width, self.heads) if backend == "auto" else backend)
+        if backend == "auto":
+            some = next(iter(inputs.projected.values()))
+            backend = choose_backend(graph, self.width, self.heads, some.dtype)
+        run = _backend(backend)
         heard = run(graph, inputs)
         out = dict(x)
         weights = zip(self.out_weight.unbind(0), self.out_bias.unbind(0), strict=True)
