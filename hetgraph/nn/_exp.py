@@ -1,12 +1,14 @@
-"""The exponential function for compiled loops."""
+"""What a softmax in compiled loops is made of."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numba import types
+from numba import njit, types
 from numba.extending import overload
+
+from ._tasks import OPTIONS
 
 
 def exp(x: float) -> float:
@@ -39,3 +41,23 @@ def _exp(x):
         return p * power if x > low else np.float32(0.0) if x <= low else x
 
     return single
+
+
+@njit(**OPTIONS)
+def largest(line, size, lanes):
+    """The largest of the first ``size`` numbers; minus infinity if there are none. ``lanes [16]`` is room to work in.
+
+    Sixteen running maxima, because a single one would not be turned into vector instructions.
+    """
+    n, width, top = np.uint64(size), np.uint64(16), line.dtype.type(-np.inf)
+    if n >= width:
+        lanes[:] = -np.inf
+        for block in range(n // width):
+            for k in range(width):
+                x = line[block * width + k]
+                lanes[k] = x if x > lanes[k] else lanes[k]
+        for k in range(width):
+            top = lanes[k] if lanes[k] > top else top
+    for j in range(n // width * width, n):
+        top = line[j] if line[j] > top else top
+    return top

@@ -2,8 +2,7 @@
 
 A piece of work (``begin`` to ``end - 1`` are done) is one chunk of destinations (or source rows) and one head, so
 that what a thread gathers is a quarter (with four heads) of the keys and values; head after head, so that it is still
-in the cache for the next chunk. Sums may be reordered
-(``reassoc``), which is what lets them use vector instructions; infinities and NaN keep their meaning.
+in the cache for the next chunk.
 
 In the innermost loops arrays are indexed by unsigned numbers into flat memory: a negative index would have to be
 tested for. The width of a head is left unknown to the compiler: loops of known length would be unrolled before their
@@ -13,16 +12,13 @@ sums could be turned into vector instructions.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import carray, njit, types
 
-from ._exp import exp
-from ._tasks import FIELDS, array1, array2, array3, take_one
-
-_FAST = {"reassoc", "contract", "arcp", "nsz"}
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": _FAST}
+from ._exp import exp, largest
+from ._tasks import OPTIONS, array1, array2, array3, compiled, take_one
+from .threads import FIELDS
 
 
 @njit(cache=True, nogil=True)
@@ -41,28 +37,11 @@ def group(key, count):
     return start, order
 
 
-@njit(**_OPTIONS)
-def weigh(score, size, most):
-    """Softmax of the first ``size`` scores, in place.
-
-    Sixteen running maxima (``most`` is room for them), because a single one would not be turned into vector
-    instructions.
-    """
+@njit(**OPTIONS)
+def weigh(score, size, lanes):
+    """Softmax of the first ``size`` scores, in place; ``lanes [16]`` is room to work in."""
     one, zero = score.dtype.type(1), score.dtype.type(0)
-    n, lanes = np.uint64(size), np.uint64(16)
-    top = score[0]
-    whole = np.uint64(0)
-    if n >= lanes:
-        most[:] = -np.inf
-        for block in range(n // lanes):
-            for k in range(lanes):
-                x = score[block * lanes + k]
-                most[k] = x if x > most[k] else most[k]
-        for k in range(lanes):
-            top = most[k] if most[k] > top else top
-        whole = n // lanes * lanes
-    for j in range(whole, n):
-        top = score[j] if score[j] > top else top
+    n, top = np.uint64(size), largest(score, size, lanes)
     for j in range(n):
         score[j] = exp(score[j] - top)
     norm = zero
@@ -73,13 +52,13 @@ def weigh(score, size, most):
         score[j] *= scale
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def forward(begin, end, q, k, v, bias, start, row, edge, cut, out, weight):
     heads, width, rows = q.shape[1], q.shape[2], k.shape[1]
     d = np.uint64(width)
     flat_q, flat_k, flat_v, flat_out = q.ravel(), k.ravel(), v.ravel(), out.ravel()
     biased = len(bias) > 0
-    chunks, most = len(cut) - 1, np.empty(16, q.dtype)
+    chunks, lanes = len(cut) - 1, np.empty(16, q.dtype)
     for task in range(begin, end):
         h, chunk = task // chunks, task % chunks
         for n in range(cut[chunk], cut[chunk + 1]):
@@ -99,14 +78,14 @@ def forward(begin, end, q, k, v, bias, start, row, edge, cut, out, weight):
             if biased:
                 for e in range(low, high):
                     score[e - low] += bias[edge[e], h]
-            weigh(score, high - low, most)
+            weigh(score, high - low, lanes)
             for e in range(low, high):
                 p, value = score[e - low], np.uint64((h * rows + row[e]) * width)
                 for j in range(d):
                     flat_out[at + j] += p * flat_v[value + j]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def backward_nodes(begin, end, grad, k, v, out, weight, start, row, edge, cut, dq, slope, dbias):
     heads, width, rows = grad.shape[1], grad.shape[2], k.shape[1]
     d = np.uint64(width)
@@ -135,7 +114,7 @@ def backward_nodes(begin, end, grad, k, v, out, weight, start, row, edge, cut, d
                     dbias[edge[e], h] = slope[h, e]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def backward_rows(begin, end, grad, q, weight, slope, start, place, node, cut, dk, dv):
     heads, width, rows = grad.shape[1], grad.shape[2], dk.shape[1]
     d = np.uint64(width)
@@ -156,10 +135,6 @@ def backward_rows(begin, end, grad, q, weight, slope, start, place, node, cut, d
                     flat_dv[to + j] += p * flat_up[at + j]
 
 
-def _task(run):
-    return cfunc(types.void(types.voidptr), cache=True)(run).address
-
-
 @cache
 def forward_task(dtype: str) -> int:
     """The address of :func:`forward` as a task (see :mod:`hetgraph.nn._tasks`), for arrays of float32 or float64."""
@@ -167,16 +142,15 @@ def forward_task(dtype: str) -> int:
 
     def run(data):
         task = carray(data, (2 + 10 * FIELDS,), np.int64)
-        q, k, v, bias = array3(task, 0, real), array3(task, 1, real), array3(task, 2, real), array2(task, 3, real)
-        start, row = array1(task, 4, whole), array1(task, 5, whole)
-        edge, cut = array1(task, 6, whole), array1(task, 7, whole)
-        out, weight = array3(task, 8, real), array2(task, 9, real)
+        inputs = (array3(task, 0, real), array3(task, 1, real), array3(task, 2, real), array2(task, 3, real))
+        edges = (array1(task, 4, whole), array1(task, 5, whole), array1(task, 6, whole), array1(task, 7, whole))
+        arrays = (*inputs, *edges, array3(task, 8, real), array2(task, 9, real))
         piece = take_one(data)
         while piece < task[1]:
-            forward(piece, piece + 1, q, k, v, bias, start, row, edge, cut, out, weight)
+            forward(piece, piece + 1, *arrays)
             piece = take_one(data)
 
-    return _task(run)
+    return compiled(run)
 
 
 @cache
@@ -186,17 +160,16 @@ def backward_nodes_task(dtype: str) -> int:
 
     def run(data):
         task = carray(data, (2 + 12 * FIELDS,), np.int64)
-        grad, k, v = array3(task, 0, real), array3(task, 1, real), array3(task, 2, real)
-        out, weight, dq = array3(task, 3, real), array2(task, 4, real), array3(task, 9, real)
-        start, row = array1(task, 5, whole), array1(task, 6, whole)
-        edge, cut = array1(task, 7, whole), array1(task, 8, whole)
-        slope, dbias = array2(task, 10, real), array2(task, 11, real)
+        inputs = (array3(task, 0, real), array3(task, 1, real), array3(task, 2, real))
+        known = (array3(task, 3, real), array2(task, 4, real))
+        edges = (array1(task, 5, whole), array1(task, 6, whole), array1(task, 7, whole), array1(task, 8, whole))
+        arrays = (*inputs, *known, *edges, array3(task, 9, real), array2(task, 10, real), array2(task, 11, real))
         piece = take_one(data)
         while piece < task[1]:
-            backward_nodes(piece, piece + 1, grad, k, v, out, weight, start, row, edge, cut, dq, slope, dbias)
+            backward_nodes(piece, piece + 1, *arrays)
             piece = take_one(data)
 
-    return _task(run)
+    return compiled(run)
 
 
 @cache
@@ -206,18 +179,12 @@ def backward_rows_task(dtype: str) -> int:
 
     def run(data):
         task = carray(data, (2 + 10 * FIELDS,), np.int64)
-        grad, q, weight, slope = (
-            array3(task, 0, real),
-            array3(task, 1, real),
-            array2(task, 2, real),
-            array2(task, 3, real),
-        )
-        start, place = array1(task, 4, whole), array1(task, 5, whole)
-        node, cut = array1(task, 6, whole), array1(task, 7, whole)
-        dk, dv = array3(task, 8, real), array3(task, 9, real)
+        inputs = (array3(task, 0, real), array3(task, 1, real), array2(task, 2, real), array2(task, 3, real))
+        edges = (array1(task, 4, whole), array1(task, 5, whole), array1(task, 6, whole), array1(task, 7, whole))
+        arrays = (*inputs, *edges, array3(task, 8, real), array3(task, 9, real))
         piece = take_one(data)
         while piece < task[1]:
-            backward_rows(piece, piece + 1, grad, q, weight, slope, start, place, node, cut, dk, dv)
+            backward_rows(piece, piece + 1, *arrays)
             piece = take_one(data)
 
-    return _task(run)
+    return compiled(run)

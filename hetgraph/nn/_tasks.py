@@ -6,13 +6,28 @@ its address and five dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, cfunc, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-FIELDS = 6
-"""Numbers per array in the list."""
+from .threads import FIELDS
+
+# sums may be reordered, which is what lets them use vector instructions; infinities and NaN keep their meaning
+OPTIONS: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
+}
+
+
+def compiled(run: Callable[[Any], None]) -> int:
+    """The address of ``run(pointer)``, compiled as a task."""
+    return cfunc(types.void(types.voidptr), cache=True)(run).address
 
 
 @intrinsic

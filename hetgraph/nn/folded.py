@@ -34,6 +34,10 @@ SHARES = 4
 TILE = 64
 """Destinations that are worked on at once."""
 
+# columns of the table of blocks, and the kinds of blocks
+SOURCE, KIND, BEFORE, AFTER, LOOPS, BASE, PER_HEAD, DEPTH, WIDTH = range(9)
+ALL, BAND, MASK = range(3)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -58,8 +62,8 @@ class Folding:
     Attributes:
         place: ``[types, 2, B]``, first node and number of nodes of every type and sample.
         targets: ``[targets, 3]``, number of the type, first and last of its blocks.
-        blocks: ``[R, 9]``, see ``_folded.py``; a mask's place in the masks laid one behind the other is among it.
-        share: ``[pieces, 5]``, first and last sample, first and last head of a piece of work, number of the share.
+        blocks: ``[R, 9]``, see above; a mask's place in the masks laid one behind the other is among it.
+        share: ``[pieces, 4]``, first and last sample and the head of a piece of work, number of the share.
         room: ``[3]``, the most nodes of a sample, scores of a tile, scores of a destination.
         masked: how many numbers the masks have.
     """
@@ -92,8 +96,8 @@ class Folding:
         base = 0
         for i, block in enumerate(blocks):
             depth, width = layouts[block.target].longest, layouts[block.source].longest
-            kind = _KINDS.get(type(block.structure), 2)
-            size = depth * width * samples * (heads if block.per_head else 1) if kind == 2 else 0
+            kind = _KINDS.get(type(block.structure), MASK)
+            size = depth * width * samples * (heads if block.per_head else 1) if kind == MASK else 0
             window = block.structure if isinstance(block.structure, Window) else Window(0, 0)
             # windows may be wider than any sample, and than a number of the machine
             reach = [min(max(side, -_FAR), _FAR) for side in (window.before, window.after)]
@@ -105,8 +109,10 @@ class Folding:
             targets[-1][2] = i + 1
         shares = min(samples, SHARES)
         cuts = [samples * i // shares for i in range(shares + 1)]
-        share = [[cuts[i], cuts[i + 1], h, h + 1, i] for i in range(shares) for h in range(heads)]
-        wide = [sum(_width(row, layouts[row[0]].longest) for row in rows[first:last]) for _, first, last in targets]
+        share = [[cuts[i], cuts[i + 1], h, i] for i in range(shares) for h in range(heads)]
+        wide = [
+            sum(_width(row, layouts[row[SOURCE]].longest) for row in rows[first:last]) for _, first, last in targets
+        ]
         tiles = [min(TILE, layouts[t].longest) * w for (t, _, _), w in zip(targets, wide, strict=True)]
         room = [int(place[:, 1].sum(0).max()), max(tiles, default=0), max(wide, default=0)]
         tables = [torch.tensor(made, dtype=torch.long) for made in (targets, rows, share, room)]
@@ -114,12 +120,12 @@ class Folding:
 
 
 _FAR = 2**40
-_KINDS: Mapping[type, int] = {AllPairs: 0, Window: 1}
+_KINDS: Mapping[type, int] = {AllPairs: ALL, Window: BAND}
 
 
 def _width(row: list[int], longest: int) -> int:
     """The most sources of a block that a tile of destinations may hear."""
-    return min(longest, TILE + row[2] + row[3]) if row[1] == 1 else longest
+    return min(longest, TILE + row[BEFORE] + row[AFTER]) if row[KIND] == BAND else longest
 
 
 def attend(rows: Tensor, att: Tensor, msg: Tensor, mask: Tensor, folding: Folding) -> Tensor:
@@ -186,7 +192,7 @@ def _attend_backward(
     share: Tensor,
     room: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    shares = int(share[-1, 4]) + 1
+    shares = int(share[-1, 3]) + 1
     to_rows = _blank(targets, place)(rows.shape, dtype=rows.dtype)
     to_att, to_msg = rows.new_zeros(shares, *att.shape), rows.new_zeros(shares, *msg.shape)
     change = torch.zeros_like(mask) if to_mask else mask.new_zeros(0)

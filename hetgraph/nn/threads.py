@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_FIELDS = 6
+FIELDS = 6
+"""Numbers that a task says of an array: its address and five dimensions."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def in_pieces(kernel: Kernel, pieces: int, *tensors: Tensor) -> None:
     elif _openmp() is not None:
         numbers = [0, pieces]
         for array in arrays:
-            numbers += [array.ctypes.data, *array.shape, *[0] * (_FIELDS - 1 - array.ndim)]
+            numbers += [array.ctypes.data, *array.shape, *[0] * (FIELDS - 1 - array.ndim)]
         task = np.array(numbers, np.int64)
         _openmp()(kernel.task(str(arrays[0].dtype)), task.ctypes.data, threads, 0)
     else:
