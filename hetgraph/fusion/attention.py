@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from ..graph import Graph
 from ..nn import Pooling, Readout
 from ..schema import Schema
-from .common import Concatenation, FusionNetwork, OwnTransformers, Rows, StandIn, TransformerBlock
+from .common import Concatenation, FusionNetwork, OwnTransformers, Rows, StandIn, TransformerBlock, WeightedSum
 from .output import FusionOutput
 
 
-class AttentionFusion(OwnTransformers):
+class AttentionFusion(WeightedSum, OwnTransformers):
     """``Z = sum_k alpha_k X_k`` with weights that depend on the sample.
 
     Every type is encoded by a transformer of its own and pooled to X_k; then ``alpha_k = softmax_k(u . tanh(P
@@ -33,14 +33,8 @@ class AttentionFusion(OwnTransformers):
         super().__init__(schema, width, **options)
         self.readout = Readout(schema, width, self.heads)
 
-    def fuse(
-        self, graph: Graph, x: Mapping[str, Tensor], segment: Mapping[str, Tensor], sample: Tensor
-    ) -> FusionOutput:
-        z, weights, parts = self.readout(x, segment, len(sample))
-        return FusionOutput(z, dict(x), weights, parts, sample)
 
-
-class SelfAttentionFusion(FusionNetwork):
+class SelfAttentionFusion(WeightedSum, FusionNetwork):
     """One transformer over the nodes of all types of a sample: all attend to all.
 
     ``x_i = x_i + e_type(i)``, then ``layers`` blocks whose weights know no types (single-stream transformers:
@@ -63,12 +57,6 @@ class SelfAttentionFusion(FusionNetwork):
         for block in self.in_order(self.blocks):
             state = block(state, rows)
         return dict(zip(self.names, state.split(rows.sizes), strict=True))
-
-    def fuse(
-        self, graph: Graph, x: Mapping[str, Tensor], segment: Mapping[str, Tensor], sample: Tensor
-    ) -> FusionOutput:
-        z, weights, parts = self.readout(x, segment, len(sample))
-        return FusionOutput(z, dict(x), weights, parts, sample)
 
 
 class CrossAttentionFusion(FusionNetwork):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import HetgraphError
 from ..graph import Graph
-from ..nn import InputProjection
+from ..nn import InputProjection, Readout
 from ..nn.project import POSITIONS
 from ..schema import EdgeKey, Schema
 from .output import FusionOutput
@@ -142,6 +142,18 @@ class FusionNetwork(nn.Module):
     def in_order(self, blocks: nn.ModuleList) -> list[nn.Module]:
         """The blocks of a stack in the order they are run; the same one several times if they share weights."""
         return [block for _ in range(self.steps) for block in blocks]
+
+
+class WeightedSum:
+    """For networks with a :class:`~hetgraph.nn.Readout`: ``Z = sum_k alpha_k X_k``; ``weights`` are the alphas."""
+
+    readout: Readout
+
+    def fuse(
+        self, graph: Graph, x: Mapping[str, Tensor], segment: Mapping[str, Tensor], sample: Tensor
+    ) -> FusionOutput:
+        z, weights, parts = self.readout(x, segment, len(sample))
+        return FusionOutput(z, dict(x), weights, parts, sample)
 
 
 class Rows:

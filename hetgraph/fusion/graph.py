@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -10,11 +9,10 @@ from torch import Tensor
 from ..graph import Graph
 from ..nn import GraphBlock, Readout
 from ..schema import EdgeKey, Schema
-from .common import FusionNetwork
-from .output import FusionOutput
+from .common import FusionNetwork, WeightedSum
 
 
-class GraphFusion(FusionNetwork):
+class GraphFusion(WeightedSum, FusionNetwork):
     """``layers`` pre-norm blocks of heterogeneous attention along the edges, then ``Z = sum_k alpha_k X_k``.
 
     The layer is the Heterogeneous Graph Transformer (Hu et al., WWW 2020), see :class:`~hetgraph.nn.HGTLayer`; the
@@ -34,12 +32,6 @@ class GraphFusion(FusionNetwork):
         for block in self._layers():
             x = block(graph, x, backend)
         return x
-
-    def fuse(
-        self, graph: Graph, x: Mapping[str, Tensor], segment: Mapping[str, Tensor], sample: Tensor
-    ) -> FusionOutput:
-        z, weights, parts = self.readout(x, segment, len(sample))
-        return FusionOutput(z, dict(x), weights, parts, sample)
 
     def _layers(self) -> list[GraphBlock]:
         return [block for block in self.in_order(self.blocks) if isinstance(block, GraphBlock)]
