@@ -121,14 +121,10 @@ def fit(
     The manifest has the columns id, image, audio, text, entities, label and split (train, valid, test); all but
     the label may be missing, and any sample may lack any medium. Paths are relative to the manifest.
     """
-    from .manifest import read_manifest
     from .training import TrainingSettings
     from .workflow import ModelSettings, fit_manifest
 
-    rows = read_manifest(manifest, target=target)
-    if all(row.label is None for row in rows.rows):
-        raise HetgraphError(f"{manifest}: no sample has a value in the column {target!r}; --target names another")
-    _about(rows)
+    rows = _labelled(manifest, target)
     with _bars() as encoding:
         done = fit_manifest(
             rows,
@@ -327,13 +323,9 @@ def _manifest_source(
 ) -> Any:
     """The samples of a manifest; its split is the same for every seed."""
     from .comparison_runs import Always, Parts
-    from .manifest import read_manifest
     from .workflow import prepare
 
-    rows = read_manifest(manifest, target=target)
-    if all(row.label is None for row in rows.rows):
-        raise HetgraphError(f"{manifest}: no sample has a value in the column {target!r}; --target names another")
-    _about(rows)
+    rows = _labelled(manifest, target)
     with _bars() as encoding:
         made = prepare(
             rows,
@@ -415,6 +407,21 @@ def doctor() -> None:
         for finding in found
     ):
         raise typer.Exit(1)
+
+
+def _labelled(manifest: Path, target: str) -> Any:
+    """The rows of a manifest of which some have a label, with a word about them.
+
+    Raises:
+        HetgraphError: the manifest is wrong, or no row has a label.
+    """
+    from .manifest import read_manifest
+
+    rows = read_manifest(manifest, target=target)
+    if all(row.label is None for row in rows.rows):
+        raise HetgraphError(f"{manifest}: no sample has a value in the column {target!r}; --target names another")
+    _about(rows)
+    return rows
 
 
 def _about(rows: Any) -> None:

@@ -53,17 +53,9 @@ def light(monkeypatch) -> None:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(typed):
     """Type a command; gives exit code, output and errors."""
-
-    def type_in(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hetgraph", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return type_in
+    return typed
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,10 @@ SMALL = (*("--width", 8, "--layers", 1, "--heads", 2, "--epochs", 2, "--seeds", 
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Type a command in a narrow terminal; gives exit code, output and errors."""
+def run(monkeypatch, typed):
+    """Type a comparison in a narrow terminal; gives exit code, output and errors."""
     monkeypatch.setattr(cli.console, "_width", 80)
-
-    def type_in(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hetgraph", "compare", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return type_in
+    return partial(typed, "compare")
 
 
 @pytest.fixture
