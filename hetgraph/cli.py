@@ -270,11 +270,12 @@ def compare(
     )
     # on models this small one thread is fastest, and repeats exactly
     torch.set_num_threads(1)
+    output = output or Path("outputs/compare") / Path(data).stem
     if Path(data).suffix or Path(data).is_file():
         source = _manifest_source(Path(data), target, use, task, knowledge, cache, no_cache)
     else:
-        source = _named_source(data, folder, cache)
-    output = output or Path("outputs/compare") / Path(data).stem
+        # loaded several times for every seed: encoding once is enough
+        source = _named_source(data, folder, None if no_cache else cache or output / "cache")
     try:
         with _runs_bar() as watch:
             result = run(source, settings, output, workers=workers, watch=watch)

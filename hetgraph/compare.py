@@ -184,7 +184,7 @@ class _Comparing:
         data = self.source(settings.seeds[0])
         self.objective, self.name = data.objective, data.name
         notes = getattr(data, "notes", ())
-        self.notes = [notes] if isinstance(notes, str) else list(notes)
+        self.notes = [note for note in ([notes] if isinstance(notes, str) else notes) if note]
         self.names = modalities(data)
         if settings.metric and settings.metric not in (known := metric_names(data)):
             raise HetgraphError(f"no metric {settings.metric!r}; known: {', '.join(known)}")

@@ -259,6 +259,12 @@ def test_every_method_keeps_to_the_budget(two, budget) -> None:
         assert sizes[found] <= 0.1 * budget
 
 
+@pytest.mark.parametrize(("notes", "said"), [("", []), ("a note", ["a note"]), (("one", "two"), ["one", "two"])])
+def test_notes_of_the_data_are_remarks(tmp_path, notes, said) -> None:
+    result = compare(Always(parts(notes=notes)), replace(SMALL, seeds=(0,), lr=(0.01,)), tmp_path)
+    assert list(remarks(result)) == said
+
+
 def test_the_result_says_who_is_off_the_budget(tmp_path) -> None:
     result = compare(Always(parts()), replace(SMALL, budget=10, heads=4, seeds=(0,), lr=(0.01,)), tmp_path)
     assert not result["rows"][0]["within_budget"]

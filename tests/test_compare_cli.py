@@ -86,6 +86,7 @@ def test_a_data_set_by_name_is_loaded_for_every_seed(asked, run, tmp_path) -> No
     assert (code, err) == (0, "")
     assert {call[:2] for call in asked} == {("tiny", tmp_path)}
     assert {call[2] for call in asked} == {0, 1}
+    assert {call[3] for call in asked} == {tmp_path / "out" / "cache"}
     assert "With 2 seeds the sign-flip test cannot give a p below 0.5" in " ".join(out.split())
     kept = [json.loads(p.read_text()) for p in (tmp_path / "out" / "runs").glob("*-final-*")]
     assert len({one["key"] for one in kept}) == 4

@@ -17,8 +17,13 @@ import numpy as np
 from numba import carray, njit, types
 
 from ._exp import exp, largest
-from ._tasks import OPTIONS, array1, array2, array3, compiled, take_one
+from ._tasks import OPTIONS, array1, array2, array3, compiled, prefetch, take_one
 from .threads import FIELDS
+
+LINE = np.uint64(16)
+"""Numbers of four bytes in a cache line."""
+AHEAD = 8
+"""Edges between asking for the rows of one and reading them: on large graphs the gathers wait for memory."""
 
 
 @njit(cache=True, nogil=True)
@@ -52,12 +57,20 @@ def weigh(score, size, lanes):
         score[j] *= scale
 
 
+@njit(inline="always")
+def ask(one, other, at, width):
+    """Have the rows of two arrays that begin at ``at`` brought near."""
+    for j in range(np.uint64(0), width, LINE):
+        prefetch(one, at + j)
+        prefetch(other, at + j)
+
+
 @njit(**OPTIONS)
 def forward(begin, end, q, k, v, bias, start, row, edge, cut, out, weight):
     heads, width, rows = q.shape[1], q.shape[2], k.shape[1]
     d = np.uint64(width)
     flat_q, flat_k, flat_v, flat_out = q.ravel(), k.ravel(), v.ravel(), out.ravel()
-    biased = len(bias) > 0
+    biased, last = len(bias) > 0, len(row) - 1
     chunks, lanes = len(cut) - 1, np.empty(16, q.dtype)
     for task in range(begin, end):
         h, chunk = task // chunks, task % chunks
@@ -70,6 +83,8 @@ def forward(begin, end, q, k, v, bias, start, row, edge, cut, out, weight):
                 continue
             score = weight[h, low:high]
             for e in range(low, high):
+                soon = np.uint64((h * rows + row[min(e + AHEAD, last)]) * width)
+                ask(flat_k, flat_v, soon, d)
                 key = np.uint64((h * rows + row[e]) * width)
                 total = flat_q[at] * flat_k[key]
                 for j in range(np.uint64(1), d):
@@ -90,7 +105,7 @@ def backward_nodes(begin, end, grad, k, v, out, weight, start, row, edge, cut, d
     heads, width, rows = grad.shape[1], grad.shape[2], k.shape[1]
     d = np.uint64(width)
     flat_up, flat_k, flat_v, flat_out, flat_dq = grad.ravel(), k.ravel(), v.ravel(), out.ravel(), dq.ravel()
-    biased, chunks = len(dbias) > 0, len(cut) - 1
+    biased, chunks, last = len(dbias) > 0, len(cut) - 1, len(row) - 1
     for task in range(begin, end):
         h, chunk = task // chunks, task % chunks
         for n in range(cut[chunk], cut[chunk + 1]):
@@ -101,6 +116,8 @@ def backward_nodes(begin, end, grad, k, v, out, weight, start, row, edge, cut, d
             for j in range(d):
                 flat_dq[at + j] = 0
             for e in range(start[n], start[n + 1]):
+                soon = np.uint64((h * rows + row[min(e + AHEAD, last)]) * width)
+                ask(flat_k, flat_v, soon, d)
                 place = np.uint64((h * rows + row[e]) * width)
                 total = flat_up[at] * flat_v[place]
                 for j in range(np.uint64(1), d):
@@ -119,7 +136,8 @@ def backward_rows(begin, end, grad, q, weight, slope, start, place, node, cut, d
     heads, width, rows = grad.shape[1], grad.shape[2], dk.shape[1]
     d = np.uint64(width)
     flat_up, flat_q, flat_dk, flat_dv = grad.ravel(), q.ravel(), dk.ravel(), dv.ravel()
-    chunks = len(cut) - 1
+    flat_slope, flat_weight = slope.ravel(), weight.ravel()
+    edges, chunks, last = len(node), len(cut) - 1, len(node) - 1
     for task in range(begin, end):
         h, chunk = task // chunks, task % chunks
         for r in range(cut[chunk], cut[chunk + 1]):
@@ -128,8 +146,13 @@ def backward_rows(begin, end, grad, q, weight, slope, start, place, node, cut, d
                 flat_dk[to + j] = 0
                 flat_dv[to + j] = 0
             for i in range(start[r], start[r + 1]):
-                at = np.uint64((node[i] * heads + h) * width)
-                change, p = slope[h, place[i]], weight[h, place[i]]
+                later = min(i + AHEAD, last)
+                soon = np.uint64((node[later] * heads + h) * width)
+                ask(flat_q, flat_up, soon, d)
+                prefetch(flat_slope, np.uint64(h * edges + place[later]))
+                prefetch(flat_weight, np.uint64(h * edges + place[later]))
+                at, one = np.uint64((node[i] * heads + h) * width), np.uint64(h * edges + place[i])
+                change, p = flat_slope[one], flat_weight[one]
                 for j in range(d):
                     flat_dk[to + j] += change * flat_q[at + j]
                     flat_dv[to + j] += p * flat_up[at + j]

@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import carray, cfunc, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 
 from .threads import FIELDS
 
@@ -50,6 +51,23 @@ def take_one(typingctx, address):
         return builder.atomic_rmw("add", place, number(1), "monotonic")
 
     return types.int64(types.voidptr), code
+
+
+@intrinsic
+def prefetch(typingctx, array, place):
+    """Ask for the cache line of element ``place`` of an array, which will be read soon; any place is allowed."""
+
+    def code(context, builder, signature, arguments):
+        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        line = builder.bitcast(builder.gep(data, [arguments[1]]), cgutils.voidptr_t)
+        whole = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [line.type, whole, whole, whole])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [line.type], kind)
+        # to read (0), to be kept in all caches (3), data (1)
+        builder.call(function, [line, whole(0), whole(3), whole(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, place), code
 
 
 # one function per number of dimensions, because it is part of an array's type
