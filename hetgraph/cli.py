@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -207,6 +207,9 @@ def embed(
     )
 
 
+_OWN = "Default: what suits a built-in data set, else "
+
+
 @app.command()
 def compare(
     data: Annotated[str, typer.Argument(help="A manifest, or the name of a data set.")],
@@ -214,16 +217,25 @@ def compare(
     methods: Annotated[str | None, typer.Option(help="Fusion methods, with commas. Default: all.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Final trainings of each method: seeds 0, 1, ...")] = 5,
     tuning_seeds: Annotated[int, typer.Option(min=1, help="Trainings of each configuration to choose by.")] = 1,
-    width: Annotated[int, typer.Option(min=1, help="Of the method graph, whose parameters are the budget.")] = 64,
-    layers: Annotated[int, typer.Option(min=0)] = 2,
-    heads: Annotated[int, typer.Option(min=1)] = 4,
+    width: Annotated[
+        int | None, typer.Option(min=1, help=f"Of graph, whose parameters are the budget. {_OWN}64")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(min=0, help=f"{_OWN}2")] = None,
+    heads: Annotated[int | None, typer.Option(min=1, help=f"{_OWN}4")] = None,
     budget: Annotated[int | None, typer.Option(min=1, help="Parameters of every method instead.")] = None,
-    lr: Annotated[str, typer.Option(help="Learning rates to try, with commas.")] = "0.001,0.003",
-    dropout: Annotated[str, typer.Option(help="Dropouts to try, with commas.")] = "0.1,0.3",
-    epochs: Annotated[int, typer.Option(min=1, help="At most so many, with a validation part.")] = 40,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better validation score.")] = 8,
-    modality_dropout: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.1,
+    lr: Annotated[str | None, typer.Option(help=f"Learning rates to try, with commas. {_OWN}0.001,0.003")] = None,
+    dropout: Annotated[str | None, typer.Option(help=f"Dropouts to try, with commas. {_OWN}0.1,0.3")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help=f"At most so many, with a validation part. {_OWN}40")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help=f"{_OWN}32")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help=f"Epochs without a better validation score. {_OWN}8")
+    ] = None,
+    modality_dropout: Annotated[float | None, typer.Option(min=0.0, max=1.0, help=f"{_OWN}0.1")] = None,
+    average: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help=f"Decay of the averaged weights; 0: none. {_OWN}0")
+    ] = None,
     single: Annotated[bool, typer.Option("--single", help="Also train graph on each modality alone.")] = False,
     subsets: Annotated[bool, typer.Option("--subsets", help="Also score every subset of the modalities.")] = False,
     metric: Annotated[str | None, typer.Option(help="To show. Settings are chosen by the main metric.")] = None,
@@ -247,23 +259,28 @@ def compare(
     """
     import torch
 
-    from .compare import Comparison
     from .compare import compare as run
-    from .training import TrainingSettings
 
-    settings = Comparison(
+    given = {
+        "width": width,
+        "layers": layers,
+        "heads": heads,
+        "budget": budget,
+        "lr": _numbers("--lr", lr),
+        "dropout": _numbers("--dropout", dropout),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "patience": patience,
+        "modality_dropout": modality_dropout,
+        "average": average,
+    }
+    named = not (Path(data).suffix or Path(data).is_file())
+    settings = _comparison(
+        data if named else None,
+        given,
         methods=tuple(methods.split(",")) if methods else (),
         seeds=tuple(range(seeds)),
         tuning_seeds=tuple(range(tuning_seeds)),
-        width=width,
-        layers=layers,
-        heads=heads,
-        budget=budget,
-        lr=_numbers("--lr", lr),
-        dropout=_numbers("--dropout", dropout),
-        training=TrainingSettings(
-            epochs=epochs, batch_size=batch_size, patience=patience, modality_dropout=modality_dropout
-        ),
         single=single,
         subsets=subsets,
         metric=metric,
@@ -271,11 +288,11 @@ def compare(
     # on models this small one thread is fastest, and repeats exactly
     torch.set_num_threads(1)
     output = output or Path("outputs/compare") / Path(data).stem
-    if Path(data).suffix or Path(data).is_file():
-        source = _manifest_source(Path(data), target, use, task, knowledge, cache, no_cache)
-    else:
+    if named:
         # loaded several times for every seed: encoding once is enough
         source = _named_source(data, folder, None if no_cache else cache or output / "cache")
+    else:
+        source = _manifest_source(Path(data), target, use, task, knowledge, cache, no_cache)
     try:
         with _runs_bar() as watch:
             result = run(source, settings, output, workers=workers, watch=watch)
@@ -294,11 +311,29 @@ def compare(
         raise typer.Exit(1)
 
 
-def _numbers(option: str, text: str) -> tuple[float, ...]:
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
         raise HetgraphError(f"{option} takes numbers with commas between them, got {text!r}") from None
+
+
+def _comparison(name: str | None, given: Mapping[str, Any], **more: Any) -> Any:
+    """What is to be compared: what was asked for, else what suits the data set, else the defaults."""
+    from .compare import Comparison
+    from .tasks.datasets.suggested import SUGGESTED
+
+    chosen = {**SUGGESTED.get(name or "", {}), **{key: value for key, value in given.items() if value is not None}}
+    plain = Comparison(**more)
+    own = {field.name for field in fields(plain)}
+    training = {key: value for key, value in chosen.items() if key not in own}
+    return replace(
+        plain,
+        training=replace(plain.training, **training),
+        **{key: value for key, value in chosen.items() if key in own},
+    )
 
 
 def _show_comparison(result: Any) -> None:

@@ -14,6 +14,7 @@ from hetgraph import cli, comparison_runs, pipeline
 from hetgraph.encoders import HashWords, LogMel
 from hetgraph.fusion import METHODS
 from hetgraph.tasks import datasets
+from hetgraph.tasks.datasets.suggested import SUGGESTED
 
 SMALL = (*("--width", 8, "--layers", 1, "--heads", 2, "--epochs", 2, "--seeds", 2), "--lr", "0.01,0.03", "--dropout", 0)
 
@@ -153,3 +154,22 @@ def test_a_manifest_must_have_something_to_compare_on(manifest, run) -> None:
     assert "--target names another" in run(manifest)[2]
     manifest.write_text(manifest.read_text().replace('"split": "test"', '"split": "train"'))
     assert "no test sample has a label" in run(manifest, "--target", "mood", "--no-cache")[2]
+
+
+def test_a_data_set_brings_settings_that_suit_it_and_options_count_more(asked, run, tmp_path, monkeypatch) -> None:
+    suited = {"width": 8, "lr": (0.02,), "epochs": 2, "feature_swap": {"a": 0.5}, "average": 0.5}
+    monkeypatch.setitem(SUGGESTED, "tiny", suited)
+    words = ("tiny", "--data", tmp_path, "--methods", "sum", "--seeds", 1, "--layers", 1, "--heads", 2, "--dropout", 0)
+    words += ("--output", tmp_path / "out", "--json", tmp_path / "r.json", "--epochs", 1)
+    assert run(*words)[0] == 0
+    settings = json.loads((tmp_path / "r.json").read_text())["settings"]
+    assert (settings["width"], settings["lr"], settings["layers"]) == (8, [0.02], 1)
+    training = settings["training"]
+    assert (training["epochs"], training["feature_swap"], training["average"]) == (1, {"a": 0.5}, 0.5)
+    assert training["batch_size"] == 32
+
+
+@pytest.mark.parametrize("name", SUGGESTED)
+def test_suggested_settings_are_settings(name) -> None:
+    assert name in datasets.DATASETS
+    assert cli._comparison(name, {}).width == SUGGESTED[name].get("width", 64)

@@ -1,0 +1,27 @@
+"""Settings that suit a data set, the same ones for all fusion methods; ``hetgraph compare`` starts from them.
+
+Found on validation parts (for ``mosi_bclstm``, which has none, by ``benchmarks/sentiment_settings.py`` inside its
+training part), with the method ``graph``. An option that is given counts instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+SUGGESTED: dict[str, dict[str, Any]] = {
+    "mosi_bclstm": {
+        "width": 128,
+        "epochs": 20,
+        "batch_size": 16,
+        "lr": (5e-4,),
+        "dropout": (0.5,),
+        "modality_dropout": 0.0,
+        "weight_decay": 1e-4,
+        "warmup": 0.0,
+        "schedule": "constant",
+        "clip": 5.0,
+        "feature_swap": {"text": 0.3, "video": 0.95},
+        "average": 0.98,
+    },
+}
+"""Data set -> fields of :class:`hetgraph.compare.Comparison` and of its training settings."""
