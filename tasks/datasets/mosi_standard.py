@@ -34,7 +34,7 @@ def standard(
     cache: str | Path | None = None,
     encoder: Encoder | None = None,
 ) -> Dataset:
-    """A sample per utterance: its words as ``token`` nodes, its voice as one ``audio`` node.
+    """A sample per utterance: its words as ``token`` nodes, its voice as one ``audio`` node; all are connected.
 
     Audio features are standardised on the training part and clipped to +-5 standard deviations; so is the target's
     scale in the objective, a :class:`Sentiment`.
@@ -69,6 +69,7 @@ def standard(
         parts[str(own[i])].append(Sample(id=name, target=torch.tensor([sentiment]), nodes=nodes))
     schema = media(token=("text", words.dim)).extend(
         NodeType("audio", audio.shape[1]),
+        EdgeType("token", "with", "token"),
         EdgeType("token", "with", "audio"),
         EdgeType("audio", "with", "token"),
     )
