@@ -17,6 +17,7 @@ from matplotlib.image import imread
 
 from benchmarks import (
     common,
+    compiling,
     graph_building,
     import_time,
     memory,
@@ -97,6 +98,25 @@ def test_every_script_writes_positive_numbers_and_the_ratios_that_follow_from_th
                     assert ratio == pytest.approx(expected)
         assert "PyG" in setting["peers"]
     assert set(setting) >= {"label", "unit", "sizes", "axis", "growth"}
+
+
+def test_compiled_steps_are_measured_beside_the_plain_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the form that needs no C++ compiler and no minute
+    monkeypatch.setattr(compiling, "BACKEND", "aot_eager")
+    compiling.main(["--quick", "--threads", "1", "--json", str(tmp_path / "c.json")])
+    (setting,) = json.loads((tmp_path / "c.json").read_text())["settings"]
+    found = setting["values"]["graph ready"]
+    assert len(found) == 4
+    assert {f"{name}, compiled" for name in (setting["ours"], "TransformerEncoder")} <= set(found)
+    assert all(one["median"] > 0 for one in found.values())
+
+
+def test_a_compiled_step_with_another_loss_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "BACKEND", lambda graph, inputs: lambda *given: (graph(*given)[0] * 2,))
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    one = training_step.Trained("linear", torch.nn.Linear(3, 2), x, lambda: x)
+    with pytest.raises(AssertionError, match="linear: loss"):
+        compiling.compiled(one, torch.tensor([0, 1, 0, 1]))
 
 
 def test_growth_of_a_sweep_is_the_last_value_over_the_first(run: Callable[[str], Path]) -> None:
