@@ -21,7 +21,6 @@ from .peers import OURS
 from .standard import SAMPLES, alternate, standard_samples, summary
 from .training_step import CLASSES, Trained, candidates_for
 
-
 BACKEND = "inductor"
 
 
