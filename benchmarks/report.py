@@ -125,7 +125,7 @@ def _growth(setting: dict[str, Any]) -> str:
     return f"{number(times)} times the {setting['axis']} take {number(mine)} times as long{rest}"
 
 
-def write_between(path: Path, text: str) -> None:
+def write_between(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Replace what stands between the two marker lines of a file.
 
     Raises:
@@ -135,10 +135,10 @@ def write_between(path: Path, text: str) -> None:
         whole = path.read_text()
     except OSError as error:
         raise HetgraphError(f"could not read {path}: {error.strerror}") from error
-    if whole.count(BEGIN) != 1 or whole.count(END) != 1 or whole.index(BEGIN) > whole.index(END):
-        raise HetgraphError(f"{path} must hold the lines {BEGIN} and {END} once, in this order")
-    before, rest = whole.split(BEGIN)
-    write_atomically(path, f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+    if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(begin) > whole.index(end):
+        raise HetgraphError(f"{path} must hold the lines {begin} and {end} once, in this order")
+    before, rest = whole.split(begin)
+    write_atomically(path, f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

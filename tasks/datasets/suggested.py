@@ -28,7 +28,7 @@ SUGGESTED: dict[str, dict[str, Any]] = {
         "width": 128,
         "epochs": 30,
         "patience": 15,
-        "lr": (5e-4, 1e-3),
+        "lr": (1e-3,),
         "dropout": (0.1,),
         "average": 0.99,
     },
