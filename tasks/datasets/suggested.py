@@ -26,8 +26,8 @@ SUGGESTED: dict[str, dict[str, Any]] = {
     # without averaging, the best epoch of 229 noisy validation scores is often one of the first
     "mosi_standard": {
         "width": 128,
-        "epochs": 30,
-        "patience": 15,
+        "epochs": 20,
+        "patience": 10,
         "lr": (1e-3,),
         "dropout": (0.1,),
         "average": 0.99,
