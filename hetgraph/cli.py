@@ -337,13 +337,12 @@ def _comparison(name: str | None, given: Mapping[str, Any], **more: Any) -> Any:
 
 
 def _show_comparison(result: Any) -> None:
-    from .comparison_report import WIDTH, remarks, subset_table, table
+    from .comparison_report import WIDTH, remarks, subset_tables, table
 
     # folded to less, names and numbers could not be read
     wide = Console(highlight=False, emoji=False, width=max(WIDTH, console.width))
-    for shown in (table(result), subset_table(result)):
-        if shown is not None:
-            wide.print(shown)
+    for shown in (table(result), *subset_tables(result)):
+        wide.print(shown)
     for line in remarks(result):
         console.print(line, markup=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .files import write_atomically
 Result = Mapping[str, Any]
 LEVEL = 0.05
 WIDTH = 100
+_METHODS_A_TABLE = 6
 _PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 
@@ -49,11 +50,13 @@ def table(result: Result) -> Table:
     return shown
 
 
-def subset_table(result: Result) -> Table | None:
-    """A line for each subset of the modalities, a column a method; None if no subset was scored."""
+def subset_tables(result: Result) -> list[Table]:
+    """A line for each subset of the modalities, a column a method, few methods a table; none if none was scored."""
     rows = [row for row in result["rows"] if row.get("subsets")]
-    if not rows:
-        return None
+    return [_subset_table(result, rows[i : i + _METHODS_A_TABLE]) for i in range(0, len(rows), _METHODS_A_TABLE)]
+
+
+def _subset_table(result: Result, rows: Sequence[Mapping[str, Any]]) -> Table:
     shown = Table(
         title=f"{result['data']}: test {result['metric']} when only these modalities are there",
         caption="Models trained on everything. Samples that are left with nothing get the answer of the floor.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from rich.console import Console
 from hetgraph import CheckpointError, EdgeType, HetgraphError, NodeType, Sample, Schema, comparison_runs
 from hetgraph import compare as comparing
 from hetgraph.compare import Comparison, compare, paired, width_for
-from hetgraph.comparison_report import draw, no_harm, remarks, subset_table, table
+from hetgraph.comparison_report import WIDTH, draw, no_harm, remarks, subset_tables, table
 from hetgraph.comparison_runs import Always, Digest, Parts, execute, floor, make_model, parameters, prior_scores
 from hetgraph.fusion import METHODS
 from hetgraph.fusion.graph import GraphFusion
@@ -293,9 +294,16 @@ def test_subsets_are_scored_as_by_hand(tmp_path, monkeypatch) -> None:
             right += s.target == frequent
     assert found["noise",]["mean"] == pytest.approx(right / len(data.test))
     assert found["noise",]["answered"] == pytest.approx(sum("noise" in s.nodes for s in data.test) / len(data.test))
-    shown = subset_table(result)
-    assert shown is not None
+    (shown,) = subset_tables(result)
     assert shown.row_count == 3
+    # with every method there is, no number is cut off
+    result["rows"] = [{**result["rows"][0], "name": name} for name in METHODS]
+    console = Console(width=WIDTH, file=io.StringIO())
+    console.print(*subset_tables(result))
+    text = console.file.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert text.count(f"{found['noise',]['mean']:.4f}") >= len(METHODS)
+    assert subset_tables({**result, "rows": []}) == []
 
 
 def test_a_group_without_nodes_is_not_asked_of_the_model() -> None:
