@@ -4,7 +4,7 @@ Reads ``compare_*.json`` in a folder, prints every method's mean and spread on e
 between the lines ``<!-- comparisons:begin -->`` and ``<!-- comparisons:end -->`` of a file, and a page with a section
 per data set. "Level with the best" is a mean paired difference of at most one standard error of it.
 
-    python -m benchmarks.comparisons --results docs/results [--page docs/comparisons.md] [--into README.md]
+    python -m benchmarks.comparisons [--results FOLDER] [--page FILE.md] [--into README.md] [--plot FILE.png]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hetgraph.comparison_report import no_harm, number, short
 from hetgraph.errors import HetgraphError
 from hetgraph.files import write_atomically
 
+from .comparison_plot import draw
 from .report import write_between
 
 BEGIN, END = "<!-- comparisons:begin -->", "<!-- comparisons:end -->"
@@ -141,10 +142,12 @@ def section(result: Result) -> Iterator[str]:
 
 PAGE = """# Fusion methods compared on six data sets
 
-Made by `python -m benchmarks.comparisons --results docs/results --page docs/comparisons.md` from the results of
-`hetgraph compare`; [compare.md](compare.md) says what is equal and what the figures do not show,
+Made by `python -m benchmarks.comparisons --page docs/comparisons.md --plot docs/images/comparisons.png` from what
+`hetgraph compare` wrote to `docs/results`; [compare.md](compare.md) says what is equal and what the figures do not show,
 [datasets.md](datasets.md) what the data are. Every method has the same graphs, parameters, tuning and seeds. **Bold**:
 the best mean; °: behind it by at most one standard error of the paired difference.
+
+![test scores of every method and seed](images/comparisons.png)
 """
 
 
@@ -153,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=Path("docs/results"))
     parser.add_argument("--page", type=Path, help="write the page here")
     parser.add_argument("--into", type=Path, help="a file with the two lines to put the table between")
+    parser.add_argument("--plot", type=Path, help="draw all of them into this .png")
     found = parser.parse_args(argv)
     results = read(found.results)
     lines = list(summary(results))
@@ -167,6 +171,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if found.page:
         parts = [PAGE, *lines, "", *(line for result in results for line in section(result))]
         write_atomically(found.page, "\n".join(parts).rstrip() + "\n")
+    if found.plot:
+        draw(results, found.plot)
     if found.into:
         write_between(found.into, "\n".join(lines), BEGIN, END)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.image import imread
 from test_compare import SMALL, parts
 
 from benchmarks import comparisons
@@ -69,7 +70,18 @@ def test_the_table_marks_the_best_and_who_is_level_with_it(result) -> None:
 def test_one_command_makes_table_and_page(folder, tmp_path, capsys) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{comparisons.BEGIN}\nold\n{comparisons.END}\nafter\n")
-    comparisons.main(["--results", str(folder), "--page", str(tmp_path / "page.md"), "--into", str(readme)])
+    comparisons.main(
+        [
+            "--results",
+            str(folder),
+            "--page",
+            str(tmp_path / "page.md"),
+            "--into",
+            str(readme),
+            "--plot",
+            str(tmp_path / "p.png"),
+        ]
+    )
     printed = capsys.readouterr().out
     assert "graph +0.0033" in printed
     assert "level with the best" in printed
@@ -77,6 +89,7 @@ def test_one_command_makes_table_and_page(folder, tmp_path, capsys) -> None:
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
+    assert imread(tmp_path / "p.png").shape[2] == 4
     page = (tmp_path / "page.md").read_text()
     assert all(f"| {name} | {statistics.mean(values):.4f} |" in page for name, values in SCORES.items())
     assert all(line in page for line in comparisons.summary(comparisons.read(folder)))
