@@ -143,7 +143,7 @@ def section(result: Result) -> Iterator[str]:
 PAGE = """# Fusion methods compared on six data sets
 
 Made by `python -m benchmarks.comparisons --page docs/comparisons.md --plot docs/images/comparisons.png` from what
-`hetgraph compare` wrote to `docs/results`; [compare.md](compare.md) says what is equal and what the figures do not show,
+`hetgraph compare` wrote to `docs/results`; [compare.md](compare.md) says what is equal and what figures do not show,
 [datasets.md](datasets.md) what the data are. Every method has the same graphs, parameters, tuning and seeds. **Bold**:
 the best mean; °: behind it by at most one standard error of the paired difference.
 

@@ -34,6 +34,6 @@ SUGGESTED: dict[str, dict[str, Any]] = {
     },
     "av_digits": {"epochs": 15, "patience": 5, "batch_size": 64, "dropout": (0.1,)},
     "tuxpaint": {"epochs": 20, "patience": 5, "lr": (1e-3,), "dropout": (0.1,)},
-    "scenes": {"epochs": 8, "patience": 4, "batch_size": 96, "lr": (3e-3,), "dropout": (0.0,)},
+    "scenes": {"epochs": 6, "patience": 4, "batch_size": 48, "lr": (2e-3,), "dropout": (0.0,)},
 }
 """Data set -> fields of :class:`hetgraph.compare.Comparison` and of its training settings."""
