@@ -7,6 +7,8 @@
     fit(model, data.train, valid=data.valid)
 
 A reader is imported when its data set is loaded. ``docs/datasets.md`` says what each holds and what to know of it.
+
+``open(name, folder)`` reads the official files of a data set instead, and gives what they hold (:mod:`.official`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import HetgraphError
 
@@ -113,3 +115,8 @@ def load(name: str, folder: str | Path | None = None, *, seed: int = 0, cache: s
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise HetgraphError(f"data set {name!r}: seed must be a whole number >= 0, got {seed!r}")
     return DATASETS[name](folder, seed=seed, cache=cache)
+
+
+def open(name: str, folder: str | Path | None = None, **options: Any) -> Any:
+    """What the official files of a data set hold: :func:`official.open`."""
+    return import_module(".official", __name__).open(name, folder, **options)
