@@ -8,6 +8,7 @@ import pickle
 import struct
 import subprocess
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -257,10 +258,9 @@ def test_a_damaged_pickle_is_read_or_refused_and_never_crashes(place, data) -> N
     )
     for _ in range(data.draw(st.integers(1, 4))):
         good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    # any other exception is a fault, and so is a warning
+    with suppress(HetgraphError):
         load(place, bytes(good[: data.draw(st.integers(0, len(good)))]))
-    except HetgraphError as error:
-        assert str(error).startswith(f"X: {place} is ")
 
 
 # the layout of MulT and MMSA

@@ -110,7 +110,7 @@ def open(name: str, folder: str | Path | None = None, **options: Any) -> Any:
 def missing(name: str, folder: str | Path | None = None) -> list[Finding]:
     """What is wrong with the files in a folder: missing, damaged, or not holding as much as the official ones.
 
-    The layout is the first of the reader's of which a file is there. Every file is read whole; files that are wrong
+    The layout is the one of the reader's of which most files are there. Every file is read whole; files that are wrong
     together only (a caption of an unknown clip) are found by reading.
 
     Raises:

@@ -214,9 +214,10 @@ class Coco(Parts[Caption]):
         counts: dict[str, dict[str, int]] = {}
         for part in self.parts:
             own = counts.setdefault(part, {})
-            if (self.folder / CAPTIONS.format(part, self.year)).is_file():
+            objects = (self.folder / INSTANCES.format(part, self.year)).is_file()
+            if (self.folder / CAPTIONS.format(part, self.year)).is_file() or not objects:
                 own |= {"captions": len(self.part(part)), "images": len({c.clip for c in self.part(part)})}
-            if (self.folder / INSTANCES.format(part, self.year)).is_file():
+            if objects:
                 own["objects"] = len(self.objects(part))
         return counts
 

@@ -166,7 +166,9 @@ def _means(rows: Rows, targets: np.ndarray, where: str) -> Aligned:
     start, end = rows.intervals.astype(np.float64).T
     features, count = np.zeros((len(targets), values.shape[1])), np.zeros(len(targets), np.int64)
     for i, (begin, stop) in enumerate(targets):
-        inside = np.where(start < end, (start < stop) & (end > begin), (start >= begin) & (start < stop))
+        inside = np.where(
+            start < end, np.maximum(start, begin) < np.minimum(end, stop), (begin <= start) & (start < stop)
+        )
         count[i] = inside.sum()
         if count[i]:
             features[i] = values[inside].mean(0)

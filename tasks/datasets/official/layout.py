@@ -56,9 +56,13 @@ Layouts = Mapping[str, Sequence[File]]
 
 
 def layout_of(folder: Path, layouts: Layouts) -> str:
-    """The first layout of which a file is there; the first of all if none is."""
-    present = (name for name, files in layouts.items() if any((folder / file.name).is_file() for file in files))
-    return next(present, next(iter(layouts)))
+    """The layout of which the largest share of the needed files is there; of equals the first."""
+
+    def share(name: str) -> float:
+        needed = [folder / file.name for file in layouts[name] if file.needed]
+        return sum(path.is_file() for path in needed) / len(needed)
+
+    return max(layouts, key=share)
 
 
 def findings(folder: Path, files: Sequence[File]) -> list[Finding]:

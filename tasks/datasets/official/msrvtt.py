@@ -131,16 +131,15 @@ def read(folder: Path, *, videos: str | Path | None = None, split: str = "offici
 
     @cache
     def clips() -> dict[str, Clip]:
-        jsons = {name: [file for file in files if file.needed] for name, files in LAYOUTS.items()}
+        paths = [folder / file.name for file in LAYOUTS[layout_of(folder, LAYOUTS)] if file.needed]
         found: dict[str, Clip] = {}
         seen: dict[str, int] = {}
-        for file in jsons[layout_of(folder, jsons)]:
-            # a folder may hold one of the two official files
-            if (folder / file.name).is_file() or not found:
-                own = read_info(folder / file.name)
-                for name in own:
-                    new(name, seen, f"{TITLE}: {folder / file.name}", "clip")
-                found |= own
+        # a folder may hold one of the two official files
+        for path in [path for path in paths if path.is_file()] or paths[:1]:
+            own = read_info(path)
+            for name in own:
+                new(name, seen, f"{TITLE}: {path}", "clip")
+            found |= own
         return found
 
     def captions(name: str, split: str, texts: Sequence[str] | None = None) -> list[Caption]:

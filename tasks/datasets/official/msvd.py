@@ -117,7 +117,7 @@ def read(folder: Path, *, videos: str | Path | None = None) -> Parts[Caption]:
 
     @cache
     def captions() -> dict[str, list[str]]:
-        if layout_of(folder, {name: files[:1] for name, files in LAYOUTS.items()}) == "text":
+        if layout_of(folder, LAYOUTS) == "text":
             found = read_descriptions(folder / "AllVideoDescriptions.txt")
         else:
             found = read_corpus(folder / "video_corpus.csv")
