@@ -116,8 +116,8 @@ class _Text:
                     message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
                     self.fail(f"{what} is damaged: {message}")
             else:
-                # a number may go on in what is not read yet
-                if end < len(self.buffer) or self.ended:
+                # a number may go on in what is not read yet, also if "e+" or a point is left of it
+                if len(self.buffer) - end > 2 or self.ended:
                     self.at = end
                     return value
             self.more()
