@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +21,7 @@ import pyoxigraph as ox
 from numpy.typing import NDArray
 
 from ..errors import HetgraphError
+from .streams import Bounded, opened
 
 LABELS = ("http://www.w3.org/2000/01/rdf-schema#label", "http://www.w3.org/2004/02/skos/core#prefLabel")
 MAX_LITERAL = 1 << 20  # bytes in UTF-8
@@ -128,28 +128,6 @@ class TripleGraph:
         return chosen, local.astype(np.int64), self.relation_ids[edges]
 
 
-class _Bounded:
-    """A binary stream without its byte order mark, that ends in an error after ``limit`` bytes."""
-
-    def __init__(self, stream: IO[bytes], limit: float) -> None:
-        self._stream, self._left, self._started = stream, limit, False
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        if not isinstance(data, bytes):
-            raise HetgraphError(f"needs a file opened in binary mode, this one gave {type(data).__name__}")
-        self._left -= len(data)
-        if self._left < 0:
-            raise HetgraphError(f"unpacks to more than {MAX_UNPACKED} bytes")
-        if not self._started and data:
-            self._started = True
-            while len(data) < 3 and b"\xef\xbb\xbf".startswith(data) and (more := self._stream.read(1)):
-                data += more
-            # What is left of a file that is only a mark is nothing, which is also how a file ends.
-            data = data.removeprefix(b"\xef\xbb\xbf") or self.read(size)
-        return data
-
-
 def read_triples(
     source: str | os.PathLike[str] | bytes | IO[bytes], format: str | None = None, base: str | None = None
 ) -> TripleGraph:
@@ -172,12 +150,12 @@ def read_triples(
         raise HetgraphError(f"triples come from a path, bytes or a binary file, not {type(source).__name__}")
     named = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
     name = os.fspath(named) if isinstance(named, (str, os.PathLike)) else "triples"
-    with _errors_of(name), _opened(source) as stream:
+    with _errors_of(name), opened(source) as stream:
         rdf = _format(format, name)
         packed = source[:2] == b"\x1f\x8b" if isinstance(source, bytes) else name.endswith(".gz")
         plain = gzip.GzipFile(fileobj=stream) if packed else stream
         limit = MAX_UNPACKED if packed else float("inf")
-        return _collect(ox.parse(input=_Bounded(plain, limit), format=rdf, base_iri=base))  # type: ignore[arg-type]
+        return _collect(ox.parse(input=Bounded(plain, limit), format=rdf, base_iri=base))  # type: ignore[arg-type]
 
 
 def _format(given: str | None, name: str) -> ox.RdfFormat:
@@ -188,17 +166,6 @@ def _format(given: str | None, name: str) -> ox.RdfFormat:
     if asked not in _FORMATS:
         raise HetgraphError(f"unknown format {asked!r}; format= takes 'nt', 'ttl' or 'nq'")
     return _FORMATS[asked]
-
-
-@contextmanager
-def _opened(source: Any) -> Iterator[Any]:
-    if isinstance(source, (str, os.PathLike)):
-        with open(source, "rb") as stream:
-            yield stream
-    elif isinstance(source, bytes):
-        yield BytesIO(source)
-    else:
-        yield source
 
 
 @contextmanager
