@@ -1,4 +1,4 @@
-"""The command line: ``hetgraph demo | fit | evaluate | embed | compare | doctor``."""
+"""The command line: ``hetgraph demo | fit | evaluate | embed | compare | doctor | kg``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from .cli_kg import app as kg_app
 from .errors import HetgraphError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(kg_app, name="kg")
 # no emoji: a column called audio:x and a colon are no cross mark
 console = Console(highlight=False, emoji=False)
 

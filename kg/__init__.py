@@ -19,6 +19,8 @@ from .errors import (
 )
 from .linking import Linker
 from .load import load_kg
+from .retrieval import KHopRetriever, PathRetriever, PPRRetriever, Rerank, Subgraph
+from .steiner import SteinerRetriever
 from .store import Table, TripleStore
 from .streams import Limits
 from .triples import TripleGraph, read_triples
@@ -29,17 +31,23 @@ __all__ = [
     "EndpointQueryError",
     "EndpointTimeout",
     "EndpointUnavailable",
+    "KHopRetriever",
     "KnowledgeError",
     "KnowledgeGraph",
     "Limits",
     "Linker",
     "Literal",
     "LiteralTooLarge",
+    "PPRRetriever",
     "ParseError",
+    "PathRetriever",
     "QueryError",
     "QueryTimeout",
+    "Rerank",
     "ResponseTooLarge",
     "SparqlEndpoint",
+    "SteinerRetriever",
+    "Subgraph",
     "Table",
     "TripleGraph",
     "TripleStore",

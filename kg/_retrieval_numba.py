@@ -2,7 +2,7 @@
 
 Each has a twin of the same name in :mod:`hetgraph.kg._retrieval_numpy` that gives the same bits.
 
-Shapes: N entities, E arcs; in all of them ``offsets [N + 1]`` and ``nodes [E]`` are rows of arcs, once by head (``out``)
+Shapes: N entities, E arcs; ``offsets [N + 1]`` and ``nodes [E]`` are rows of arcs, once by head (``out``)
 and once by tail (``into``); ``hub`` is how many arcs of one entity are followed in one direction, evenly spread.
 """
 

@@ -48,6 +48,7 @@ ORDER = [
     "embeddings",
     "doctor",
     "tasks",
+    "cli_kg",
     "cli",
     "__main__",
 ]
