@@ -147,7 +147,7 @@ class KnowledgeGraph:
                 )
             if part.size and not (part.min() >= 0 and part.max() < count):
                 raise KnowledgeError(f"{what}: {part.min()} .. {part.max()} where there are {count} names")
-        return build(Raw(ends, kinds, np.stack(parts, axis=1).astype(np.int64)))
+        return build(Raw(ends, kinds, np.stack(parts, axis=1).astype(np.int64, copy=False)))
 
     def __len__(self) -> int:
         return len(self.out.nodes)

@@ -153,12 +153,13 @@ class Retriever(ABC):
         return nodes, far
 
     def _best(self, seeds: Ints, nodes: Ints, score: NDArray[np.float64]) -> tuple[Ints, NDArray[np.float64]]:
-        """Seeds first, then the others by falling score and rising number, as many as may be."""
-        other = ~np.isin(nodes, seeds)
-        order = np.lexsort((nodes[other], -score[other]))[: max(0, self.max_nodes - len(seeds))]
-        own = dict(zip(nodes.tolist(), score.tolist(), strict=True))
-        of_seeds = np.array([own.get(seed, 0.0) for seed in seeds.tolist()], np.float64)
-        return np.concatenate([seeds, nodes[other][order]]), np.concatenate([of_seeds, score[other][order]])
+        """Seeds first, then the others by falling score, as many as may be; ``nodes`` are sorted and hold the seeds."""
+        place = np.searchsorted(nodes, seeds)
+        other = np.ones(len(nodes), bool)
+        other[place] = False
+        nodes, score, own = nodes[other], score[other], score[place]
+        order = np.argsort(-score, kind="stable")[: max(0, self.max_nodes - len(seeds))]
+        return np.concatenate([seeds, nodes[order]]), np.concatenate([own, score[order]])
 
     def _cut(
         self, graph: KnowledgeGraph, nodes: Ints, score: NDArray[np.float64], seeds: int, **notes: Any
