@@ -140,16 +140,13 @@ def from_networkx(graph: nx.Graph) -> KnowledgeGraph:
 def to_networkx(graph: KnowledgeGraph) -> nx.MultiDiGraph:
     """A ``MultiDiGraph`` of names, with the relation as the key and as the attribute ``relation`` of an edge.
 
-    A node has the attributes ``label`` (one to show) and, if it has any, ``literals``: tuples of attribute, text,
-    language and datatype.
+    A node has the attributes ``label`` (one to show) and ``literals``: tuples of attribute, text, language, datatype.
     """
     import networkx as nx
 
     out = nx.MultiDiGraph()
     for entity, name in enumerate(graph.entities):
-        out.add_node(name, label=graph.label(entity))
-        if values := graph.values(entity):
-            out.nodes[name]["literals"] = [tuple(value) for value in values]
+        out.add_node(name, label=graph.label(entity), literals=[tuple(value) for value in graph.values(entity)])
     out.add_edges_from((head, tail, relation, {"relation": relation}) for head, relation, tail in graph.arcs())
     return out
 

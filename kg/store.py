@@ -21,7 +21,7 @@ from .csr import KnowledgeGraph
 from .errors import KnowledgeError, QueryError, QueryTimeout
 from .load import Collected
 from .parsing import Source, named, statements
-from .sparql import check, terms
+from .sparql import bound, check, terms
 from .streams import Limits
 
 Term = Any
@@ -122,7 +122,7 @@ class TripleStore:
         Args:
             query: SPARQL 1.1 without SERVICE, LOAD and FROM.
             bindings: variable -> value, the only safe way for values from outside: a string is an IRI, numbers are
-                literals, texts are ``pyoxigraph.Literal``.
+                literals, texts are ``pyoxigraph.Literal``. They become values at the beginning of the outermost group.
             timeout: seconds until the query is ended. ``None`` runs it in this very process, where nothing can
                 end it and some queries end the interpreter: only for queries that you wrote.
             max_rows: of the answer, at most.
@@ -138,19 +138,17 @@ class TripleStore:
         given = terms(bindings or {}, check(query))
         if max_rows < 0 or (timeout is not None and not timeout > 0):
             raise QueryError(f"max_rows must be >= 0 and timeout > 0, got {max_rows} and {timeout}")
-        found = {ox.Variable(name): value for name, value in given.items()}
+        text = bound(query, given)
         if timeout is None:
-            return _answer(self._store, query, found, max_rows)
+            return _answer(self._store, text, max_rows)
         if "fork" not in multiprocessing.get_all_start_methods():
             raise QueryError("a timeout needs a system with fork; timeout=None runs the query without")
-        return self._ask_child(query, found, timeout, max_rows, memory)
+        return self._ask_child(text, timeout, max_rows, memory)
 
-    def _ask_child(self, query: str, found: Any, timeout: float, max_rows: int, memory: int) -> Any:
+    def _ask_child(self, query: str, timeout: float, max_rows: int, memory: int) -> Any:
         context = multiprocessing.get_context("fork")
         here, there = context.Pipe(duplex=False)
-        child = context.Process(
-            target=_child, args=(self._store, query, found, max_rows, memory, there, here), daemon=True
-        )
+        child = context.Process(target=_child, args=(self._store, query, max_rows, memory, there, here), daemon=True)
         try:
             with self._lock:  # nobody writes while the process is copied
                 child.start()
@@ -177,7 +175,7 @@ class TripleStore:
             self._store.optimize()
 
 
-def _child(store: Any, query: str, found: Any, max_rows: int, memory: int, there: Any, here: Any) -> None:
+def _child(store: Any, query: str, max_rows: int, memory: int, there: Any, here: Any) -> None:
     here.close()
     # an engine that dies says so itself; what it would print helps nobody
     quiet = os.open(os.devnull, os.O_WRONLY)
@@ -185,7 +183,7 @@ def _child(store: Any, query: str, found: Any, max_rows: int, memory: int, there
     _limit_memory(memory)
     answer: tuple[str, Any]
     try:
-        answer = ("answer", _answer(store, query, found, max_rows))
+        answer = ("answer", _answer(store, query, max_rows))
     except QueryError as error:
         answer = ("error", str(error))
     except MemoryError:
@@ -205,9 +203,9 @@ def _limit_memory(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
-def _answer(store: Any, query: str, found: Any, max_rows: int) -> Table | bool | list[Any]:
+def _answer(store: Any, query: str, max_rows: int) -> Table | bool | list[Any]:
     try:
-        result = store.query(query, substitutions=found, use_default_graph_as_union=True)
+        result = store.query(query, use_default_graph_as_union=True)
         return read_result(result, max_rows)
     except (SyntaxError, ValueError, OSError, RuntimeError) as error:
         raise QueryError(f"{getattr(error, 'msg', None) or error}") from error

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, Any
 
-from ..errors import HetgraphError
 from .errors import KnowledgeError, UnsafeInputError
 
 MARK = b"\xef\xbb\xbf"
@@ -56,7 +55,7 @@ class Bounded:
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size)
         if not isinstance(data, bytes):
-            raise HetgraphError(f"needs a file opened in binary mode, this one gave {type(data).__name__}")
+            raise KnowledgeError(f"needs a file opened in binary mode, this one gave {type(data).__name__}")
         self._read += len(data)
         if self._read > self._limit:
             raise KnowledgeError(f"unpacks to more than {self._limit} bytes")

@@ -70,19 +70,11 @@ def test_arcs_labels_and_literals_equal_those_of_rdflib() -> None:
     }
     # the lexical form is kept: rdflib makes 7 of it
     assert Literal("http://x.org/born", "007", datatype=f"{XSD}integer") in graph.values(cat)
-    assert graph.labels_of(cat) == ["house cat", "Katze", "cat", "plain", "puss"] or set(graph.labels_of(cat)) == {
-        "house cat",
-        "Katze",
-        "cat",
-        "plain",
-        "puss",
-    }
-    assert graph.labels_of(cat)[0] == "house cat"
-    assert graph.labels_of(cat)[-1] == "puss"
+    assert graph.labels_of(cat) == ["house cat", "plain", "Katze", "cat", "puss"]
     assert graph.labels_of(cat, ["de", ""]) == ["Katze", "plain"]
     assert graph.label(cat, ["fr"]) == "house cat"
     assert graph.label("http://x.org/mouse") == "mouse"
-    assert graph.report.statements == 14
+    assert graph.report.statements == 13
     assert Linker(graph).link("a House  cat and a katze")[0][2] == graph.entities.index(cat)
 
 
@@ -99,7 +91,7 @@ def line(row) -> str:
     return f"<{subject}> <{predicate}> {rdflib.Literal(text, lang=language or None).n3()} .".replace('"""', '"')
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(ROWS, st.randoms(use_true_random=False))
 def test_a_file_means_the_set_of_its_statements_in_any_order(rows, shuffler) -> None:
     import pyoxigraph as ox
@@ -143,16 +135,14 @@ def test_numbers_that_do_not_fit_one_key_are_sorted_by_columns(monkeypatch) -> N
 def test_every_format_gives_the_same_graph(tmp_path) -> None:
     whole = rdflib.Graph().parse(data=TURTLE, format="turtle")
     expected = load_kg(TURTLE, format="ttl")
-    named = rdflib.Dataset()
-    for triple in whole:
-        named.graph(rdflib.URIRef("u:g")).add(triple)
+    lines = whole.serialize(format="nt")
     forms = {
-        "nt": whole.serialize(format="nt"),
+        "nt": lines,
         "ttl": whole.serialize(format="turtle"),
         "rdf": whole.serialize(format="pretty-xml"),
         "jsonld": whole.serialize(format="json-ld"),
-        "nq": named.serialize(format="nquads"),
-        "trig": named.serialize(format="trig"),
+        "nq": lines.replace(" .\n", " <u:g> .\n"),
+        "trig": f"<u:g> {{ {lines} }}",
     }
     # rdflib normalises 007 to 7 as it reads
     whole_as_read = from_rdflib(whole)
@@ -258,7 +248,7 @@ def test_graphs_of_networkx_with_keys_labels_and_without_direction() -> None:
 def test_rdflib_datasets_are_merged_and_quoted_graphs_refused() -> None:
     data = rdflib.Dataset()
     data.graph(rdflib.URIRef("u:g")).add((rdflib.URIRef("u:a"), rdflib.URIRef("u:p"), rdflib.URIRef("u:b")))
-    data.add((rdflib.URIRef("u:a"), rdflib.URIRef("u:p"), rdflib.BNode("x")))
+    data.default_graph.add((rdflib.URIRef("u:a"), rdflib.URIRef("u:p"), rdflib.BNode("x")))
     assert arcs(from_rdflib(data)) == {("u:a", "u:p", "u:b"), ("u:a", "u:p", "_:b0")}
     wrong = rdflib.Graph()
     wrong.add((rdflib.Literal("x"), rdflib.URIRef("u:p"), rdflib.URIRef("u:b")))
