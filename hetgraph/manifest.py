@@ -3,8 +3,11 @@
 JSON Lines (``.jsonl``) or CSV (``.csv``) with the columns
 
 * ``id``: any unique text (default: the line number);
-* ``image``, ``audio``: a file, relative to the manifest; ``text``: the text itself. A second medium of a kind
-  has a name behind a colon: ``audio:speech``, ``audio:effect``. Empty or null: the sample does not have it;
+* ``image``, ``audio``, ``video``: a file, relative to the manifest; ``text``: the text itself. A second medium of a
+  kind has a name behind a colon: ``audio:speech``, ``audio:effect``. Empty or null: the sample does not have it;
+* ``table``: a CSV or Parquet file; in JSON Lines also a row ``{"age": 40, ...}`` or a list of rows;
+* ``boxes``: places in the picture of the column ``image`` (``boxes:left``: of ``image:left``), a list of
+  ``[x1, y1, x2, y2]`` in pixels or in shares of the picture (in CSV ``x1 y1 x2 y2`` separated by ``|``);
 * ``entities``: entities of a knowledge graph, a list of names (in CSV separated by ``|``);
 * ``label`` (or any other column named as the target): text, number, or a list of texts;
 * ``split``: train, valid or test.
@@ -26,10 +29,16 @@ from typing import Any
 
 from .errors import ManifestError
 
-FILES = ("image", "audio")
-KINDS = (*FILES, "text")
-LATER = ("video", "table")
-NODE_NAMES = {"image": "region", "text": "token", "audio": "frame"}
+FILES = ("image", "audio", "video", "table")
+KINDS = (*FILES, "text", "boxes")
+NODE_NAMES = {
+    "image": "region",
+    "text": "token",
+    "audio": "frame",
+    "video": "video_frame",
+    "table": "cell",
+    "boxes": "object",
+}
 _SPLITS = {"train": "train", "training": "train", "test": "test"} | dict.fromkeys(
     ("valid", "validation", "val", "dev"), "valid"
 )
@@ -42,14 +51,15 @@ class Row:
 
     Attributes:
         line: where it stands, counted from 1.
-        media: column -> absolute path (image, audio) or text; absent media are left out.
+        media: column -> absolute path (image, audio, video, table), text, rows of a table, or path and boxes; absent
+            media are left out.
         label: of the target column; None if there is none.
         split: train, valid, test, or None.
     """
 
     id: str
     line: int
-    media: dict[str, Path | str]
+    media: dict[str, Any]
     entities: tuple[str, ...] = ()
     label: Any = None
     split: str | None = None
@@ -61,7 +71,7 @@ class Manifest:
     """All samples of a manifest.
 
     Attributes:
-        columns: media columns in use -> kind (image, text, audio), in the order of the file.
+        columns: media columns in use -> kind (image, text, audio, video, table, boxes), in the order of the file.
         ignored: columns that mean nothing to hetgraph.
     """
 
@@ -109,9 +119,6 @@ def read_manifest(path: str | Path, *, target: str = "label") -> Manifest:
         raise ManifestError(f"{path}: no samples")
     names = list(dict.fromkeys(name for _, row in raw for name in row))
     columns = {name: kind for name in names if (kind := _kind(name)) is not None and name != target}
-    later = [name for name in names if name.partition(":")[0] in LATER and name != target]
-    if later:
-        raise ManifestError(f"{path}: column {later[0]!r}: this version reads {', '.join(KINDS)} and entities")
     if not columns:
         raise ManifestError(
             f"{path}: no column to learn from; expected one of {', '.join(KINDS)}, got {', '.join(names)}"
@@ -217,20 +224,33 @@ def _cell(name: str, cell: str) -> Any:
         return None
     if name == "entities":
         return [part.strip() for part in cell.split("|") if part.strip()]
+    if _kind(name) == "boxes":
+        return [[_number(number) for number in part.split()] for part in cell.split("|")]
     return cell
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:  # reported with the row
+        return text
 
 
 def _row(path: Path, line: int, values: dict[str, Any], columns: dict[str, str], target: str, faults: _Faults) -> Row:
     name = None if values.get("id") == "" else values.get("id")
     if name is not None and (isinstance(name, bool) or not isinstance(name, str | int)):
         faults.add(line, "id", f"expected text, got {name!r}")
-    media: dict[str, Path | str] = {}
+    media: dict[str, Any] = {}
     broken = False
     for column, kind in columns.items():
         value = values.get(column)
-        if value is None or value == "":
+        if value is None or value == "" or (value == [] and kind in ("table", "boxes")):
             continue
-        if not isinstance(value, str):
+        if kind == "boxes":
+            continue  # they need the path of their picture
+        if kind == "table" and _is_rows(value):
+            media[column] = value
+        elif not isinstance(value, str):
             faults.add(line, column, f"expected {'a text' if kind == 'text' else 'a file name'}, got {value!r}")
             broken = True
         elif kind == "text":
@@ -245,6 +265,16 @@ def _row(path: Path, line: int, values: dict[str, Any], columns: dict[str, str],
                 found = "a folder" if os.path.isdir(file) else "nothing"
                 faults.add(line, column, f"expected a file, found {found} at {value!r}")
                 broken = True
+    for column in (name for name, kind in columns.items() if kind == "boxes" and values.get(name)):
+        picture = "image" + column[len("boxes") :]
+        if not _is_boxes(values[column]):
+            faults.add(line, column, f"expected a list of [x1, y1, x2, y2], got {values[column]!r}")
+            broken = True
+        elif picture in media:
+            media[column] = (media[picture], values[column])
+        elif not values.get(picture):
+            faults.add(line, column, f"expected the picture of the boxes in column {picture}, got none")
+            broken = True
     entities = values.get("entities") or []
     if not isinstance(entities, list) or not all(isinstance(e, str) for e in entities):
         faults.add(line, "entities", f"expected a list of names, got {entities!r}")
@@ -265,6 +295,20 @@ def _row(path: Path, line: int, values: dict[str, Any], columns: dict[str, str],
         label=label,
         split=None if split is None else _SPLITS[split.lower()],
         extra={key: value for key, value in values.items() if key not in known},
+    )
+
+
+def _is_rows(value: Any) -> bool:
+    """Whether a value is a row of a table, or a list of rows."""
+    return isinstance(value, dict) or (isinstance(value, list) and all(isinstance(row, dict) for row in value))
+
+
+def _is_boxes(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(box, list)
+        and len(box) == 4
+        and all(isinstance(n, int | float) and not isinstance(n, bool) and _finite(n) for n in box)
+        for box in value
     )
 
 

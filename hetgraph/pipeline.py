@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import permutations
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import rules
 from .builders import media, with_knowledge
 from .encoders import (
     Cached,
     Encoder,
     HashWords,
     default_audio_encoder,
+    default_boxes_encoder,
     default_image_encoder,
+    default_sound_encoder,
+    default_table_encoder,
     default_text_encoder,
+    default_video_encoder,
     encoder_from_config,
 )
 from .errors import CheckpointError, HetgraphError
@@ -31,19 +37,26 @@ from .files import write_atomically
 from .kg import Linker, TripleGraph
 from .manifest import NODE_NAMES
 from .sample import Sample
-from .schema import Schema
+from .schema import EdgeType, NodeType, Schema
 
 DEFAULTS: dict[str, Callable[[], Encoder]] = {
     "image": default_image_encoder,
     "text": default_text_encoder,
     "audio": default_audio_encoder,
+    "video": default_video_encoder,
+    "sound": default_sound_encoder,
+    "table": default_table_encoder,
+    "boxes": default_boxes_encoder,
 }
 MOST_ENTITIES = 32
 
 
 @dataclass(frozen=True)
 class Medium:
-    """A column of the input: its kind (image, text, audio), the node type it becomes, and its encoder."""
+    """A column of the input: its kind (image, text, audio, video, table), the node type it becomes, and its encoder.
+
+    A column may become several node types: the sound of a video is a medium of kind audio of the same column.
+    """
 
     column: str
     kind: str
@@ -67,9 +80,16 @@ class Record:
 
 
 def node_name(column: str) -> str:
-    """The node type of a media column: image is region, text token, audio frame; ``audio:speech`` is speech."""
+    """The node type of a media column: image is region, text token, audio frame, video video_frame, table cell, boxes
+    object; ``audio:speech`` is speech, and ``boxes:left`` left_object."""
     kind, _, suffix = column.partition(":")
-    return suffix or NODE_NAMES[kind]
+    return f"{suffix}_object" if kind == "boxes" and suffix else suffix or NODE_NAMES[kind]
+
+
+def sound_name(column: str) -> str:
+    """The node type of the sound of a video column: video_sound; of ``video:front`` front_sound."""
+    kind, _, suffix = column.partition(":")
+    return f"{suffix or kind}_sound"
 
 
 @dataclass
@@ -117,22 +137,49 @@ class Pipeline:
         """A pipeline for media columns (name -> kind) with the default encoder of each kind.
 
         Args:
-            encoders: other encoders, by column or by kind.
+            encoders: other encoders, by column or by kind; the sound of videos has the kind sound.
             cache: a folder that keeps what was computed.
         """
         made: dict[str, Encoder] = {}
+
+        def encoder(column: str, kind: str) -> Encoder:
+            chosen = (encoders or {}).get(column) or (encoders or {}).get(kind) or made.get(kind)
+            if chosen is None:
+                chosen = made[kind] = DEFAULTS[kind]()
+            return _cached(chosen, cache)
+
         found = []
         for column, kind in columns.items():
-            encoder = (encoders or {}).get(column) or (encoders or {}).get(kind) or made.get(kind)
-            if encoder is None:
-                encoder = made[kind] = DEFAULTS[kind]()
-            found.append(Medium(column, kind, node_name(column), _cached(encoder, cache)))
+            seen_as = "image" if kind == "boxes" else kind
+            found.append(Medium(column, seen_as, node_name(column), encoder(column, kind)))
+            if kind == "video":
+                found.append(Medium(column, "audio", sound_name(column), encoder(sound_name(column), "sound")))
         return cls(found, graph)
+
+    def fitted(self, records: Sequence[Record]) -> Pipeline:
+        """The pipeline with encoders that know the statistics of these training records, where a kind needs any.
+
+        Raises:
+            MediaError: a medium could not be read.
+        """
+        fitted = []
+        for medium in self.media:
+            having = [record for record in records if record.media.get(medium.column) is not None]
+            names = [f"sample {record.id!r}: {medium.column}" for record in having]
+            fitted.append(
+                replace(medium, encoder=medium.encoder.fitted([r.media[medium.column] for r in having], names))
+            )
+        return self if fitted == self.media else replace(self, media=fitted)
 
     @property
     def schema(self) -> Schema:
         """The schema of the samples this makes."""
         schema = media(**{m.node: (m.kind, m.encoder.dim) for m in self.media})
+        schema = Schema([_with_fields(schema.nodes[m.node], m.encoder) for m in self.media], schema.edges.values())
+        for one, other in permutations(self.media, 2):
+            # what is seen and heard at the same time in a video
+            if one.column == other.column and "time" in one.encoder.fields and "time" in other.encoder.fields:
+                schema = schema.extend(EdgeType(one.node, "during", other.node, rule=rules.Overlapping("time")))
         if not self.relations:
             return schema
         return with_knowledge(
@@ -159,7 +206,8 @@ class Pipeline:
                 items = [records[i].media[medium.column] for i in some]
                 names = [f"sample {records[i].id!r}: {medium.column}" for i in some]
                 for i, made in zip(some, medium.encoder(items, names), strict=True):
-                    nodes[i][medium.node] = made
+                    if len(made["x"]):  # a video without sound has none
+                        nodes[i][medium.node] = made
                 if progress is not None:
                     progress(len(some))
         samples = []
@@ -257,6 +305,12 @@ def label_of(graph: TripleGraph, entity: int) -> str:
     """What people call an entity: its first label, else the end of its name."""
     labels = [label for label in graph.labels.get(entity, []) if label.strip()]
     return labels[0] if labels else graph.entities[entity].rstrip("/#").replace("#", "/").rsplit("/", 1)[-1] or "?"
+
+
+def _with_fields(node: NodeType, encoder: Encoder) -> NodeType:
+    """A node type that takes all fields of its encoder."""
+    more = {name: width for name, width in encoder.fields.items() if name not in node.all_fields}
+    return replace(node, optional={**node.optional, **more})
 
 
 def _text_of(value: Any) -> str:

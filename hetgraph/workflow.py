@@ -163,6 +163,7 @@ def prepare(
     rows = _split(manifest, seed, notes)
     kept = _columns(manifest, columns)
     pipeline = pipeline or Pipeline.for_columns(kept, graph=graph, cache=cache)
+    pipeline = pipeline.fitted([Record(row.id, row.media) for row in rows["train"]])
     notes += [f"{m.column} -> {m.node} nodes, by {m.encoder.config()['encoder']}" for m in pipeline.media]
     labelled = {name: [row for row in part if row.label is not None] for name, part in rows.items()}
     objective = choose_objective(labelled["train"], task, notes)

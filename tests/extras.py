@@ -9,3 +9,9 @@ import pytest
 needs_dgl = pytest.mark.skipif(
     importlib.util.find_spec("dgl") is None, reason="DGL is not installed: pip install 'hetgraph[dgl]'"
 )
+needs_av = pytest.mark.skipif(
+    importlib.util.find_spec("av") is None, reason="PyAV is not installed: pip install 'hetgraph[video]'"
+)
+needs_pyarrow = pytest.mark.skipif(
+    importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed: pip install 'hetgraph[parquet]'"
+)

@@ -42,19 +42,23 @@ def _frame(name: str, dim: int) -> list[NodeType | EdgeType]:
     ]
 
 
+def _cell(name: str, dim: int) -> list[NodeType | EdgeType]:
+    return [NodeType(name, dim, optional={"column": 0}), EdgeType(name, "with", name)]
+
+
 def _across(*names: str) -> list[EdgeType]:
     """Every node of one type to every node of each other type."""
     return [EdgeType(a, "with", b) for a, b in permutations(names, 2)]
 
 
-_KINDS = {"image": _region, "text": _token, "audio": _frame, "video": _frame}
+_KINDS = {"image": _region, "text": _token, "audio": _frame, "video": _frame, "table": _cell}
 
 
 def media(**parts: tuple[str, int]) -> Schema:
     """Any mixture of media: node type -> (kind, feature width), all types connected with each other.
 
     ``media(photo=("image", 1280), speech=("audio", 80), noise=("audio", 80))``; the kinds are image, text,
-    audio and video.
+    audio, video and table.
 
     Raises:
         HetgraphError: an unknown kind.
@@ -108,10 +112,7 @@ def video_text(frame: int, token: int, sound: int | None = None) -> Schema:
 def table(cell: int, **others: int) -> Schema:
     """Table cells (or rows) as nodes ``cell``, all connected, with any other types: ``table(cell=8, token=64)``."""
     known = {"region": _region, "token": _token, "frame": _frame}
-    parts: list[NodeType | EdgeType] = [
-        NodeType("cell", cell, optional={"column": 0}),
-        EdgeType("cell", "with", "cell"),
-    ]
+    parts: list[NodeType | EdgeType] = _cell("cell", cell)
     for name, dim in others.items():
         parts += known[name](name, dim) if name in known else [NodeType(name, dim), EdgeType(name, "with", name)]
     return _schema(*parts, *_across("cell", *others))

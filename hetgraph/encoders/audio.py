@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import torch
 
 from hetgraph.errors import HetgraphError
 
-from .base import Encoder, Nodes, number, whole
+from .base import Encoder, Nodes, fingerprint_with, number, whole
 from .media import Item
 from .read_audio import read_audio
 
@@ -150,9 +149,7 @@ class AudioFeatures(FrameEncoder):
     @property
     def fingerprint(self) -> str:
         """Sha256 over the fingerprints of the parts, which know their own edition."""
-        return hashlib.sha256(
-            " ".join([super().fingerprint, *(p.fingerprint for p in self.parts)]).encode()
-        ).hexdigest()
+        return fingerprint_with(super().fingerprint, self.parts)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:

@@ -27,23 +27,25 @@ Nodes = dict[str, torch.Tensor]
 
 
 class Encoder(ABC):
-    """Turns pictures, texts or sounds into nodes.
+    """Turns pictures, texts, sounds, videos or tables into nodes.
 
     ``encoder(items)`` gives one dict per item, in order: ``x`` float32 ``[N, dim]`` and, for every entry of
-    ``fields``, a float32 tensor ``[N, d]``. N differs from item to item and is at least 1. All tensors are on
-    the CPU and can be trained on.
+    ``fields``, a float32 tensor ``[N, d]``, or whole numbers ``[N]`` where the width is 0. N differs from item to
+    item and is at least ``least``. All tensors are on the CPU and can be trained on.
 
     A subclass sets ``dim`` and ``fields`` and writes :meth:`encode` and :meth:`settings`.
 
     Attributes:
         dim: width of ``x``.
-        fields: positional fields that come with every node: name -> width.
+        fields: positional fields that come with every node: name -> width (0: one whole number per node).
         weights: which learnt weights are inside (a hash or a package version); None if there are none.
+        least: fewest nodes of an item: 1, or 0 where an item may rightly hold nothing (a video without sound).
     """
 
     dim: int
     fields: dict[str, int]
     weights: str | None = None
+    least: int = 1
 
     edition: ClassVar[int] = 1
     """Raised whenever the same settings and input give another output, so that old caches are not used."""
@@ -83,6 +85,16 @@ class Encoder(ABC):
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         return cls(**settings)
+
+    def fitted(self, items: Sequence[Any], names: Sequence[str] | None = None) -> Encoder:
+        """The encoder with the statistics of these training items, for kinds that need any (tables).
+
+        Others, and those that are fitted already, give themselves.
+
+        Raises:
+            MediaError: an item cannot be read.
+        """
+        return self
 
     def path_of(self, value: Any) -> Path | None:
         """The file that an item stands for; None if the item is the content itself."""
@@ -140,18 +152,26 @@ class Encoder(ABC):
         count = len(nodes["x"])
         checked = {}
         for name, tensor in nodes.items():
-            if count < 1 or tuple(tensor.shape) != (count, widths[name]):
+            width = widths[name]
+            shape = (count, width) if width else (count,)
+            if count < self.least or tuple(tensor.shape) != shape:
+                expected = f"[N >= {self.least}, {width}]" if width else f"[N >= {self.least}]"
                 raise HetgraphError(
-                    f"{type(self).__name__}: expected {name!r} of shape [N >= 1, {widths[name]}] with the same "
+                    f"{type(self).__name__}: expected {name!r} of shape {expected} with the same "
                     f"N for all, got {list(tensor.shape)}"
                 )
-            tensor = tensor.detach().to("cpu", torch.float32)
+            tensor = tensor.detach().to("cpu", torch.float32 if width else torch.int64)
             # Autograd refuses to save tensors made in inference mode; a copy is an ordinary tensor.
             tensor = tensor.clone(memory_format=torch.contiguous_format) if tensor.is_inference() else tensor
             checked[name] = tensor.contiguous()
         if not bool(torch.isfinite(checked["x"]).all()):
             raise item.error(f"{type(self).__name__} gave features that are not finite")
         return checked
+
+
+def fingerprint_with(own: str, parts: Iterable[Encoder]) -> str:
+    """Sha256 over an encoder's own fingerprint and those of the encoders inside, which know their own edition."""
+    return hashlib.sha256(" ".join([own, *(part.fingerprint for part in parts)]).encode()).hexdigest()
 
 
 def whole(owner: str, name: str, value: Any, low: int, high: int | None = None) -> int:

@@ -54,6 +54,7 @@ class Cached(Encoder):
         self.dim = encoder.dim
         self.fields = dict(encoder.fields)
         self.weights = encoder.weights
+        self.least = encoder.least
         self.hits = self.misses = self.write_errors = 0
         self._fingerprint = encoder.fingerprint
         try:
@@ -64,6 +65,10 @@ class Cached(Encoder):
 
     def settings(self) -> dict[str, Any]:
         return self.encoder.settings()
+
+    def fitted(self, items: Sequence[Any], names: Sequence[str] | None = None) -> Encoder:
+        inside = self.encoder.fitted(items, names)
+        return self if inside is self.encoder else Cached(inside, self.folder)
 
     def config(self) -> dict[str, Any]:
         """The config of the encoder inside: a cache changes no result."""

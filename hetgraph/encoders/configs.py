@@ -13,21 +13,35 @@ from .audio_pitch import Pitch
 from .audio_spectrum import LogMel, Mfcc
 from .base import Encoder
 from .image import ImagePatches
+from .image_boxes import ImageCrops
+from .image_detector import ObjectDetector
 from .image_networks import EfficientNetLite0, ImageGrid
+from .superpixels import Superpixels
+from .table import TableCells, TableRows
 from .text import HashWords
 from .text_networks import MiniLM, TextTransformer
+from .video import VideoFrames, VideoSound
+from .word_vectors import WordVectors
 
 BUILT_IN: tuple[type[Encoder], ...] = (
     ImagePatches,
     ImageGrid,
     EfficientNetLite0,
+    Superpixels,
+    ImageCrops,
+    ObjectDetector,
     HashWords,
+    WordVectors,
     TextTransformer,
     MiniLM,
     LogMel,
     Mfcc,
     Pitch,
     AudioFeatures,
+    VideoFrames,
+    VideoSound,
+    TableCells,
+    TableRows,
 )
 
 

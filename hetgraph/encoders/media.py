@@ -7,7 +7,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from hetgraph.errors import MediaError
 
 @dataclass(frozen=True)
 class Item:
-    """One picture, text or sound as the caller gave it, and what error messages call it."""
+    """One picture, text, sound, video or table as the caller gave it, and what error messages call it."""
 
     value: Any
     name: str
@@ -26,8 +26,8 @@ class Item:
         return MediaError(f"{self.name}: {fault}")
 
 
-def read_file(path: Path, item: Item) -> bytes:
-    """The bytes of a regular file.
+def open_file(path: Path, item: Item) -> BinaryIO:
+    """A regular file, open for reading bytes; the caller closes it.
 
     Raises:
         MediaError: nothing there, a folder, a device or pipe, or not readable.
@@ -38,13 +38,35 @@ def read_file(path: Path, item: Item) -> bytes:
             raise item.error("expected a file, got a folder")
         if not stat.S_ISREG(kind):
             raise item.error("expected a regular file, got a device, pipe or socket")
-        return path.read_bytes()
+        return path.open("rb")
     except FileNotFoundError as error:
         raise item.error("no such file") from error
     except OSError as error:
         raise item.error(f"the file cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a NUL character in the path; MediaError is a ValueError too
         raise error if isinstance(error, MediaError) else item.error(f"not a path: {error}") from error
+
+
+def read_file(path: Path, item: Item) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        MediaError: nothing there, a folder, a device or pipe, or not readable.
+    """
+    with open_file(path, item) as file:
+        return read_block(file, item)
+
+
+def read_block(file: BinaryIO, item: Item, size: int = -1) -> bytes:
+    """So many bytes of an open file, or all that are left.
+
+    Raises:
+        MediaError: the disk or network fails.
+    """
+    try:
+        return file.read(size)
+    except OSError as error:
+        raise item.error(f"the file cannot be read: {error.strerror or error}") from error
 
 
 def is_bytes(value: Any) -> bool:
@@ -85,7 +107,11 @@ def content_hash(item: Item, path: Path | None) -> str:
     """
     value = item.value
     if path is not None:
-        return hashlib.sha256(b"bytes\0" + read_file(path, item)).hexdigest()
+        total = hashlib.sha256(b"bytes\0")
+        with open_file(path, item) as file:
+            while block := read_block(file, item, 1 << 20):  # a video may be larger than memory
+                total.update(block)
+        return total.hexdigest()
     if is_bytes(value):
         return hashlib.sha256(b"bytes\0" + bytes(value)).hexdigest()
     if isinstance(value, str):

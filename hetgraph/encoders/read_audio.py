@@ -42,7 +42,7 @@ def read_audio(item: Item, path: Path | None, rate: int, max_seconds: float | No
         own_rate = rate
         if isinstance(value, tuple):
             value, own_rate = _pair(value, item)
-        sound = _sound_array(to_numpy(value, item), item)
+        sound = sound_array(to_numpy(value, item), item)
         most = len(sound) if max_seconds is None else max(1, round(max_seconds * own_rate))
         sound, cut = sound[:most], len(sound) > most
     if not len(sound):
@@ -62,7 +62,7 @@ def _decode(data: bytes, item: Item, max_seconds: float | None) -> tuple[np.ndar
         raise item.error("expected a sound, got 0 bytes")
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate = _checked_rate(file.samplerate, item)
+            rate = checked_rate(file.samplerate, item)
             wanted = None if max_seconds is None else max(1, round(max_seconds * rate))
             # By blocks, because the header of a damaged file can announce any length.
             blocks, count = [], 0
@@ -82,10 +82,10 @@ def _decode(data: bytes, item: Item, max_seconds: float | None) -> tuple[np.ndar
 def _pair(value: tuple[Any, ...], item: Item) -> tuple[Any, int]:
     if len(value) != 2:
         raise item.error(f"expected a pair (samples, rate), got a tuple of {len(value)}")
-    return value[0], _checked_rate(value[1], item)
+    return value[0], checked_rate(value[1], item)
 
 
-def _checked_rate(rate: Any, item: Item) -> int:
+def checked_rate(rate: Any, item: Item) -> int:
     good = isinstance(rate, int | float | np.number) and not isinstance(rate, bool) and float(rate).is_integer()
     if not good or not _LOWEST_RATE <= float(rate) <= _HIGHEST_RATE:
         raise item.error(
@@ -94,7 +94,7 @@ def _checked_rate(rate: Any, item: Item) -> int:
     return int(float(rate))
 
 
-def _sound_array(array: np.ndarray, item: Item) -> np.ndarray:
+def sound_array(array: np.ndarray, item: Item) -> np.ndarray:
     """An array as float32 ``[samples, channels]``."""
     if array.ndim not in (1, 2) or (array.ndim == 2 and not 1 <= array.shape[1] <= _MOST_CHANNELS):
         raise item.error(

@@ -111,14 +111,15 @@ class HashWords(TextEncoder):
         nodes: list[Nodes] = []
         for item in items:
             found = words(self.read(item))
-            x = np.stack([_word_vector(word, self.dim) for word, _, _ in found])
+            x = np.stack([hashed_vector(word, self.dim) for word, _, _ in found])
             span = torch.tensor([(start, end) for _, start, end in found], dtype=torch.float32)
             nodes.append({"x": torch.from_numpy(x), "span": span})
         return nodes
 
 
 @lru_cache(maxsize=65536)
-def _word_vector(word: str, dim: int) -> np.ndarray:
+def hashed_vector(word: str, dim: int) -> np.ndarray:
+    """The vector ``[dim]`` of :class:`HashWords` for a word; not to be written to, it is kept for the next time."""
     blocks = -(-dim // 16)  # one digest of 64 bytes is 16 numbers
     data = b"".join(
         hashlib.blake2b(word.encode(), digest_size=64, salt=block.to_bytes(16, "little")).digest()
