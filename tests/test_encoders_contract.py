@@ -3,11 +3,17 @@
 import json
 import subprocess
 import sys
+import tempfile
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from extras import needs_av
 from test_encoders_networks import needs_efficientnet, needs_minilm, save_bert, save_vision
+from test_encoders_objects import save_detector
+from videos import save_video
 
 from hetgraph import encoders
 from hetgraph.encoders import (
@@ -16,16 +22,28 @@ from hetgraph.encoders import (
     EfficientNetLite0,
     Encoder,
     HashWords,
+    ImageCrops,
     ImageGrid,
     ImagePatches,
     LogMel,
     Mfcc,
     MiniLM,
+    ObjectDetector,
     Pitch,
+    Superpixels,
+    TableCells,
+    TableRows,
     TextTransformer,
+    VideoFrames,
+    VideoSound,
+    WordVectors,
     default_audio_encoder,
+    default_boxes_encoder,
     default_image_encoder,
+    default_sound_encoder,
+    default_table_encoder,
     default_text_encoder,
+    default_video_encoder,
     encoder_from_config,
 )
 from hetgraph.encoders.configs import BUILT_IN
@@ -35,6 +53,10 @@ RNG = np.random.default_rng(0)
 PICTURES = [RNG.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((20, 30), (64, 64), (7, 90))]
 SOUNDS = [(0.1 * RNG.standard_normal(n)).astype(np.float32) for n in (300, 4000, 9000)]
 TEXTS = ["the cat", "a", "dogs and a fox!"]
+BOXED = [(picture, [[0, 0, 5, 7], [2, 3, 7, 6]][: i + 1]) for i, picture in enumerate(PICTURES[:2])] + [
+    (PICTURES[2], [[0.0, 0.0, 0.5, 1.0]])
+]
+TABLES = ["a,b,c\n1,x,2020-01-01\n2,,2021-05-05\n", [{"a": 3, "b": "y"}], {"c": "2020-02-02"}]
 
 MAKERS = {
     "ImagePatches": lambda folder: ImagePatches((2, 3), 4),
@@ -47,11 +69,42 @@ MAKERS = {
     "Mfcc": lambda folder: Mfcc(n=5),
     "Pitch": lambda folder: Pitch(max_seconds=0.5),
     "AudioFeatures": lambda folder: AudioFeatures([LogMel(stack=2), Pitch(stack=2)]),
+    "Superpixels": lambda folder: Superpixels(count=9, side=32, iterations=2),
+    "ImageCrops": lambda folder: ImageCrops(ImagePatches((2, 1), 4)),
+    "ObjectDetector": lambda folder: ObjectDetector(save_detector(folder / "detr"), threshold=0.3),
+    "WordVectors": lambda folder: WordVectors(save_vectors(folder / "vectors")),
+    "VideoFrames": lambda folder: VideoFrames(ImagePatches(2, 4), rate=4, regions=True),
+    "VideoSound": lambda folder: VideoSound(LogMel(stack=5)),
+    "TableCells": lambda folder: TableCells(name_dim=4).fitted(TABLES),
+    "TableRows": lambda folder: TableRows().fitted(TABLES),
 }
-MARKS = {"EfficientNetLite0": [needs_efficientnet], "MiniLM": [needs_minilm]}
+MARKS = {
+    "EfficientNetLite0": [needs_efficientnet],
+    "MiniLM": [needs_minilm],
+    "VideoFrames": [needs_av],
+    "VideoSound": [needs_av],
+}
+
+
+def save_vectors(path):
+    path.write_text("the 1 2 3\ncat 0 -1 2\n")
+    return path
+
+
+@cache
+def videos():
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [save_video(Path(folder, f"{i}.mp4"), frames=n, sound_start=i / 4) for i, n in enumerate((3, 8, 12))]
+        return [path.read_bytes() for path in paths]
 
 
 def items_of(encoder):
+    if isinstance(encoder, VideoFrames | VideoSound):
+        return videos()
+    if isinstance(encoder, TableCells | TableRows):
+        return TABLES
+    if isinstance(encoder, ImageCrops):
+        return BOXED
     return PICTURES if "box" in encoder.fields else TEXTS if "span" in encoder.fields else SOUNDS
 
 
@@ -75,9 +128,12 @@ def test_nodes_have_the_announced_widths(encoder):
     encoded = encoder(items)
     assert len(encoded) == len(items)
     for nodes in encoded:
-        assert {name: tensor.shape[1] for name, tensor in nodes.items()} == {"x": encoder.dim, **encoder.fields}
-        assert len({len(tensor) for tensor in nodes.values()}) == 1
-        assert all(tensor.dtype == torch.float32 and torch.isfinite(tensor).all() for tensor in nodes.values())
+        widths = {"x": encoder.dim, **encoder.fields}
+        shapes = {name: (len(nodes["x"]), width) if width else (len(nodes["x"]),) for name, width in widths.items()}
+        assert {name: tuple(tensor.shape) for name, tensor in nodes.items()} == shapes
+        for name, tensor in nodes.items():
+            assert tensor.dtype == (torch.float32 if widths[name] else torch.int64)
+            assert torch.isfinite(tensor).all()
 
 
 def test_a_batch_equals_its_items_one_by_one_in_any_order(encoder):
@@ -112,12 +168,12 @@ def test_no_items_give_no_nodes(encoder):
 
 
 def test_a_single_item_in_place_of_a_list_is_refused(encoder):
-    for single in ("name", b"bytes", PICTURES[0], torch.zeros(4), {"a": 1}, 3):
+    for single in ("name", b"bytes", PICTURES[0], torch.zeros(4), {"b": 1}, 3):
         with pytest.raises(HetgraphError, match="takes a list of items"):
             encoder(single)
 
 
-@pytest.mark.parametrize("thing", [None, 3, object(), {"a": 1}, np.array(["a", "b"]), np.array(1.0), (1, 2, 3)])
+@pytest.mark.parametrize("thing", [None, 3, object(), {"d": 1}, np.array(["a", "b"]), np.array(1.0), (1, 2, 3)])
 def test_what_is_no_item_at_all_is_refused_by_number(encoder, thing):
     with pytest.raises(MediaError, match=r"^item 1: expected"):
         encoder([items_of(encoder)[0], thing])
@@ -220,6 +276,20 @@ def test_features_that_are_not_finite_are_refused_with_the_item():
         {"encoder": "LogMel", "rate": 1000, "hop": 1e-6},
         {"encoder": "Mfcc", "n": 41},
         {"encoder": "Pitch", "span": 0.02},
+        {"encoder": "Superpixels", "count": 0},
+        {"encoder": "Superpixels", "compactness": float("inf")},
+        {"encoder": "ImageCrops"},
+        {"encoder": "ImageCrops", "image": 3},
+        {"encoder": "ImageCrops", "image": {"encoder": "HashWords"}},
+        {"encoder": "ObjectDetector", "model": "a/b", "threshold": 2.0},
+        {"encoder": "WordVectors", "file": None},
+        {"encoder": "VideoFrames", "image": {"encoder": "LogMel"}},
+        {"encoder": "VideoFrames", "image": {"encoder": "ImagePatches"}, "rate": "1"},
+        {"encoder": "VideoSound", "audio": {"encoder": "ImagePatches"}},
+        {"encoder": "VideoSound", "audio": {}},
+        {"encoder": "TableCells", "columns": [{"name": "a"}]},
+        {"encoder": "TableCells", "kinds": {"a": "colour"}},
+        {"encoder": "TableRows", "max_rows": 0},
         {"encoder": "AudioFeatures", "parts": []},
         {"encoder": "AudioFeatures", "parts": 3},
         {"encoder": "AudioFeatures", "parts": [{"encoder": "HashWords"}]},
@@ -246,9 +316,18 @@ def test_a_new_edition_of_a_part_changes_the_fingerprint_of_the_whole(monkeypatc
 def test_defaults_say_which_encoder_they_chose(caplog, monkeypatch):
     monkeypatch.setattr("hetgraph.encoders.defaults.is_installed", lambda *packages: False)
     with caplog.at_level("INFO"):
-        chosen = [default_image_encoder(), default_text_encoder(), default_audio_encoder()]
-    assert [type(encoder).__name__ for encoder in chosen] == ["ImagePatches", "HashWords", "LogMel"]
-    assert [record.getMessage().split(" encoder: ")[0] for record in caplog.records] == ["image", "text", "audio"]
+        chosen = [default_image_encoder(), default_text_encoder(), default_audio_encoder(), default_boxes_encoder()]
+        chosen.append(default_table_encoder())
+    kinds = ["ImagePatches", "HashWords", "LogMel", "ImageCrops", "TableCells"]
+    assert [type(encoder).__name__ for encoder in chosen] == kinds
+    said = [record.getMessage().split(" encoder: ")[0] for record in caplog.records]
+    assert said == ["image", "text", "audio", "boxes", "table"]
+
+
+@needs_av
+def test_the_defaults_of_videos_are_those_of_pictures_and_sounds():
+    assert default_video_encoder().image.config() == default_image_encoder().config()
+    assert default_sound_encoder().audio.config() == default_audio_encoder().config()
 
 
 @needs_efficientnet
@@ -259,7 +338,7 @@ def test_defaults_are_pretrained_where_installed():
 
 
 def test_importing_the_encoders_loads_no_heavy_library():
-    heavy = "'transformers', 'librosa', 'soundfile'"
+    heavy = "'transformers', 'librosa', 'soundfile', 'av', 'pandas', 'pyarrow', 'PIL', 'scipy.sparse'"
     code = f"import sys, hetgraph.encoders; print([m for m in ({heavy}) if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

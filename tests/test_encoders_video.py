@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -182,7 +184,7 @@ def test_no_more_pictures_are_held_than_a_batch(video, monkeypatch):
     monkeypatch.setattr("hetgraph.encoders.video.BATCH", 4)
 
     class Counting(MeanColour):
-        sizes = []
+        sizes: ClassVar[list[int]] = []
 
         def encode(self, items):
             self.sizes.append(len(items))

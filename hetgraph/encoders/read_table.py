@@ -145,7 +145,7 @@ def _from_frame(value: Any, item: Item, max_rows: int) -> Table:
     names = [str(name) for name in columns]
     try:
         if hasattr(value, "itertuples"):
-            rows = islice(value.itertuples(index=False, name=None), max_rows)
+            rows: Iterable[Any] = islice(value.itertuples(index=False, name=None), max_rows)
         elif hasattr(value, "iter_rows"):
             rows = islice(value.iter_rows(), max_rows)
         else:

@@ -7,7 +7,7 @@ playlist or a list of files, whatever its name ends in, to other files and to th
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -70,7 +70,7 @@ def needs_av(owner: str) -> None:
         raise HetgraphError(f"{owner}: the package av is not installed: pip install 'hetgraph[video]'")
 
 
-def pictures(item: Item, path: Path | None, rate: float, max_pixels: int) -> Iterator[Picture]:
+def pictures(item: Item, path: Path | None, rate: float, max_pixels: int) -> Generator[Picture, None, None]:
     """The frames shown at s, s + 1 / rate, s + 2 / rate, ..., where s is when the first frame is shown.
 
     Each stands for the time up to the next one, the last for the time up to the end of the last frame. A frame

@@ -89,10 +89,11 @@ class Superpixels(ImageEncoder):
 def slic(rgb: np.ndarray, count: int, compactness: float = 10.0, iterations: int = 10) -> np.ndarray:
     """Group the pixels of a picture: ``[H, W, 3]`` in 0..1 to group numbers ``[H, W]`` from 0 on, all in use.
 
-    Every pixel joins the nearest of the nine centres around it, those of its cell of a regular grid and of the
-    neighbouring cells, by ``colour² + (compactness / spacing)² * place²`` in CIELAB; the centres move to the means
-    of their pixels. Pieces of a group that lie apart are then groups of their own, so that every group hangs
-    together, and what is smaller than a quarter of a cell joins the neighbour most like it in colour.
+    The centres begin as the middle pixels of the cells of a regular grid. Every pixel joins the nearest of the nine
+    centres around it, those of its own and the neighbouring cells, by ``colour² + (compactness / spacing)² * place²``
+    in CIELAB; then the centres move to the means of their pixels. Pieces of a group that lie apart are then groups
+    of their own, so that every group hangs together, and what is smaller than a quarter of a cell joins the
+    neighbour most like it in colour.
     """
     height, width = rgb.shape[:2]
     spacing = max(1.0, (height * width / count) ** 0.5)
@@ -101,19 +102,19 @@ def slic(rgb: np.ndarray, count: int, compactness: float = 10.0, iterations: int
     weight = compactness / spacing
     points = np.concatenate([_lab(rgb).reshape(-1, 3), weight * np.stack([y, x], axis=1)], axis=1)
     row, column = y * rows // height, x * columns // width
-    groups = row * columns + column
     near = [
         (row + i).clip(0, rows - 1) * columns + (column + j).clip(0, columns - 1)
         for i in (-1, 0, 1)
         for j in (-1, 0, 1)
     ]
-    centres = np.zeros((rows * columns, 5))
+    middle_y, middle_x = ((2 * np.arange(n) + 1) * side // (2 * n) for n, side in ((rows, height), (columns, width)))
+    centres = points[(middle_y[:, None] * width + middle_x).ravel()]
     for _ in range(iterations):
-        sizes = np.bincount(groups, minlength=rows * columns)
-        sums = np.stack([np.bincount(groups, axis, minlength=rows * columns) for axis in points.T], axis=1)
-        centres = np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None], centres)
         distances = np.stack([((points - centres[who]) ** 2).sum(axis=1) for who in near])
         groups = np.stack(near)[distances.argmin(axis=0), np.arange(len(points))]
+        sizes = np.bincount(groups, minlength=len(centres))
+        sums = np.stack([np.bincount(groups, axis, minlength=len(centres)) for axis in points.T], axis=1)
+        centres = np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None], centres)
     return _hanging_together(groups.reshape(height, width), points[:, :3], spacing**2 / 4)
 
 

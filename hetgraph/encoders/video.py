@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -95,17 +96,16 @@ class VideoFrames(Encoder):
         return [self._nodes(item) for item in items]
 
     def _nodes(self, item: Item) -> Nodes:
-        stream = pictures(item, self.path_of(item.value), self.rate, self.max_pixels)
-        wanted = islice(stream, self.max_frames)
         parts: list[Nodes] = []
-        while some := list(islice(wanted, BATCH)):
-            named = [Item(p.image, f"{item.name}: picture at {p.start:.2f} s") for p in some]
-            for picture, nodes in zip(some, self.image.run(named), strict=True):
-                kept = nodes if self.regions else {"x": nodes["x"].mean(dim=0, keepdim=True)}
-                time = torch.tensor([[picture.start, picture.end]]).repeat(len(kept["x"]), 1)
-                parts.append({**kept, "time": time})
-        self.truncated += next(stream, None) is not None
-        stream.close()
+        with closing(pictures(item, self.path_of(item.value), self.rate, self.max_pixels)) as stream:
+            wanted = islice(stream, self.max_frames)
+            while some := list(islice(wanted, BATCH)):
+                named = [Item(p.image, f"{item.name}: picture at {p.start:.2f} s") for p in some]
+                for picture, nodes in zip(some, self.image.run(named), strict=True):
+                    kept = nodes if self.regions else {"x": nodes["x"].mean(dim=0, keepdim=True)}
+                    time = torch.tensor([[picture.start, picture.end]]).repeat(len(kept["x"]), 1)
+                    parts.append({**kept, "time": time})
+            self.truncated += next(stream, None) is not None
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

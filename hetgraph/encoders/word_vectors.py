@@ -103,7 +103,8 @@ def _read(source: BinaryIO, item: Item, most: int) -> tuple[dict[str, int], np.n
         word, *values = line.rstrip().rsplit(b" ", dim) if 1 <= dim <= MOST_DIM else [line]
         try:
             name = word.decode("utf-8")
-            vector = np.array(values, dtype=np.float32)
+            with np.errstate(over="ignore"):  # an overflow becomes infinite and is refused as such
+                vector = np.array(values, dtype=np.float32)
         except ValueError as error:
             raise item.error(f"line {number}: expected a word and {dim} numbers: {error}") from error
         if not name or len(vector) != dim or not dim:
