@@ -348,5 +348,5 @@ def test_damaged_columns_are_refused(columns):
 
 
 def test_named_tuples_are_no_rows(rows):
-    with pytest.raises(MediaError, match="item 0: expected a table .*, got list"):
+    with pytest.raises(MediaError, match=r"item 0: expected a table .*, got list"):
         rows([[namedtuple("Row", "age")(3)]])

@@ -283,10 +283,61 @@ def test_faults_of_a_table_name_the_line(folder, text, fault) -> None:
     assert found.startswith(fault)
 
 
-@pytest.mark.parametrize("column", ["video", "table", "video:front"])
-def test_media_of_a_later_version_are_refused_and_not_ignored(folder, column) -> None:
-    with pytest.raises(ManifestError, match=f"column '{column}': this version reads image, audio, text and entities"):
-        read_manifest(put(folder, "m.jsonl", [{"text": "x", column: "a.mp4"}]))
+def test_videos_tables_and_boxes_are_media_like_others(folder) -> None:
+    (folder / "v.mp4").write_bytes(b"")
+    (folder / "t.csv").write_bytes(b"")
+    rows = [
+        {"video": "v.mp4", "table": "t.csv", "image": "a.png", "boxes": [[0, 0, 0.5, 1], [3, 4, 5, 6.5]]},
+        {"video:front": "v.mp4", "table": {"age": 3}, "image:left": "b.png", "boxes:left": [[0, 0, 1, 1]]},
+        {"table": [{"age": 3}, {"age": None}], "boxes": [], "image": None},
+    ]
+    manifest = read_manifest(put(folder, "m.jsonl", rows))
+    kinds = dict.fromkeys(("video", "table", "image", "boxes", "video:front", "image:left", "boxes:left"))
+    assert manifest.columns == {name: name.partition(":")[0] for name in kinds}
+    one, two, three = (row.media for row in manifest.rows)
+    files = {name: folder / name for name in ("v.mp4", "t.csv", "a.png", "b.png")}
+    assert one == {
+        "video": files["v.mp4"],
+        "table": files["t.csv"],
+        "image": files["a.png"],
+        "boxes": (files["a.png"], [[0, 0, 0.5, 1], [3, 4, 5, 6.5]]),
+    }
+    assert two == {
+        "video:front": files["v.mp4"],
+        "table": {"age": 3},
+        "image:left": files["b.png"],
+        "boxes:left": (files["b.png"], [[0, 0, 1, 1]]),
+    }
+    assert three == {"table": [{"age": 3}, {"age": None}]}
+    [row] = read_manifest(put(folder, "m.csv", "image,boxes\na.png,0 0 0.5 1| 3 4 5 6.5\n")).rows
+    assert row.media == {name: one[name] for name in ("image", "boxes")}
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"video": "no.mp4"}, "column video: expected a file, found nothing at 'no.mp4'"),
+        ({"table": "no.csv"}, "column table: expected a file, found nothing at 'no.csv'"),
+        ({"table": 3}, "column table: expected a file name, got 3"),
+        ({"table": [{"a": 1}, 2]}, "column table: expected a file name, got [{'a': 1}, 2]"),
+        ({"boxes": [[0, 0, 1, 1]]}, "column boxes: expected the picture of the boxes in column image, got none"),
+        (
+            {"image": "a.png", "boxes": [0, 0, 1, 1]},
+            "column boxes: expected a list of [x1, y1, x2, y2], got [0, 0, 1, 1]",
+        ),
+        (
+            {"image": "a.png", "boxes": [[0, 0, 1]]},
+            "column boxes: expected a list of [x1, y1, x2, y2], got [[0, 0, 1]]",
+        ),
+        ({"image": "a.png", "boxes": "all"}, "column boxes: expected a list of [x1, y1, x2, y2], got 'all'"),
+        (
+            {"image": "a.png", "boxes": [[0, 0, True, 1]]},
+            "column boxes: expected a list of [x1, y1, x2, y2], got [[0, 0, True, 1]]",
+        ),
+    ],
+)
+def test_faults_of_videos_tables_and_boxes_name_line_and_column(folder, row, fault) -> None:
+    assert faults(put(folder, "m.jsonl", [{"text": "x"}, row])) == [f"line 2, {fault}"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from hetgraph.encoders import HashWords, ImagePatches, LogMel
 from hetgraph.encoders.base import Encoder
 from hetgraph.errors import CheckpointError, HetgraphError, MediaError
 from hetgraph.kg import read_triples
-from hetgraph.pipeline import DEFAULTS, MOST_ENTITIES, Medium, Pipeline, Record, label_of
+from hetgraph.pipeline import DEFAULTS, MOST_ENTITIES, Medium, Pipeline, Record, label_of, node_name
 
 PREFIX = "@prefix : <http://x.org/> . @prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .\n"
 TURTLE = f"""{PREFIX}
@@ -91,6 +91,39 @@ def test_a_second_medium_of_a_kind_is_a_node_type_of_its_own() -> None:
 def test_columns_that_would_become_the_same_node_type_are_refused(columns) -> None:
     with pytest.raises(HetgraphError, match="must become different node types"):
         pipeline_of(None, **{name: name.partition(":")[0] for name in columns})
+
+
+class Marked(HashWords):
+    """Nodes with fields of their own."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.fields = {"span": 2, "weight": 1, "speaker": 0}
+
+    def encode(self, items):
+        made = super().encode(items)
+        return [{**nodes, "weight": nodes["x"][:, :1], "speaker": torch.arange(len(nodes["x"]))} for nodes in made]
+
+
+def test_the_schema_takes_all_fields_of_an_encoder() -> None:
+    pipeline = Pipeline.for_columns({"text": "text"}, encoders={"text": Marked()})
+    assert pipeline.schema.nodes["token"].optional == {"span": 2, "time": 2, "weight": 1, "speaker": 0}
+    graph = GraphBuilder(pipeline.schema)(pipeline([Record("a", {"text": "a cat"})]))
+    assert graph.fields["token"]["speaker"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("column", "node"),
+    [
+        ("video", "video_frame"),
+        ("video:front", "front"),
+        ("table", "cell"),
+        ("boxes", "object"),
+        ("boxes:a", "a_object"),
+    ],
+)
+def test_columns_of_every_kind_have_a_node_type(column, node) -> None:
+    assert node_name(column) == node
 
 
 class Letters(Encoder):

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from extras import needs_av
 from PIL import Image
 from safetensors.torch import load_file
+from videos import save_video
 
-from hetgraph import GraphBuilder, training, workflow
-from hetgraph.encoders import HashWords, ImagePatches, LogMel
+from hetgraph import GraphBuilder, rules, training, workflow
+from hetgraph.encoders import HashWords, ImageCrops, ImagePatches, LogMel, VideoFrames, VideoSound
 from hetgraph.errors import CheckpointError, HetgraphError, ManifestError
 from hetgraph.kg import read_triples
 from hetgraph.manifest import Manifest, Row, read_manifest
@@ -505,3 +507,92 @@ def test_splits_that_were_drawn_for_a_manifest_are_known_again_at_evaluation(tmp
     assert evaluate_manifest(again, model, pipeline, "test") == pytest.approx(done.scores["test"])
     given = replace(manifest, rows=[replace(row, split="train") for row in manifest.rows])
     assert with_splits(given, tmp_path / "model") is given
+
+
+@needs_av
+def test_a_manifest_with_videos_is_fitted_saved_and_evaluated(tmp_path) -> None:
+    """Whether the tone is low or high says the label; some videos are silent, of them the length says it."""
+    rows = []
+    for i in range(16):
+        label, silent = ("low", "high")[i % 2], i % 8 > 5
+        tone = None if silent else (300.0, 3000.0)[i % 2]
+        save_video(tmp_path / f"{i}.mp4", frames=(4, 12)[i % 2], tone=tone)
+        rows.append({"video": f"{i}.mp4", "label": label, "split": ("train", "train", "train", "test")[i // 4]})
+    manifest = read_manifest(write(tmp_path, rows))
+    encoders = {"video": VideoFrames(ImagePatches(1, 2), rate=5), "sound": VideoSound(LogMel(stack=20))}
+    pipeline = Pipeline.for_columns(manifest.columns, encoders=encoders, cache=tmp_path / "cache")
+    settings = TrainingSettings(epochs=15, batch_size=8, lr=1e-2)
+    done = run(manifest, tmp_path / "model", pipeline=pipeline, training=settings)
+    assert done.scores["test"]["accuracy"] == 1.0
+    model, loaded = load_model(tmp_path / "model")
+    assert list(model.schema.nodes) == ["video_frame", "video_sound"]
+    assert model.schema.edges["video_frame", "during", "video_sound"].rule == rules.Overlapping("time")
+    assert evaluate_manifest(manifest, model, loaded, "test") == pytest.approx(done.scores["test"])
+    samples = encode_rows(loaded, manifest.rows, None, None, "")
+    assert [set(sample.nodes) for sample in samples[5:8]] == [{"video_frame", "video_sound"}] + [{"video_frame"}] * 2
+    graph = GraphBuilder(model.schema)(samples[:2])
+    times = [graph.fields[name]["time"][graph.batch[name] == 1] for name in model.schema.nodes]
+    index = graph.edge_index["video_frame", "during", "video_sound"]
+    inside = index[:, graph.batch["video_frame"][index[0]] == 1]
+    overlapping = sum(
+        float(min(a[1], b[1])) > float(max(a[0], b[0])) for a in times[0].tolist() for b in times[1].tolist()
+    )
+    assert inside.shape[1] == overlapping > 0
+
+
+def test_a_manifest_with_tables_is_fitted_to_its_training_rows_saved_and_evaluated(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(32):
+        label, split = ("red", "blue")[i % 2], ("train", "train", "valid", "test")[i // 8]
+        cells = {"size": float(rng.normal((5.0, 9.0)[i % 2])), "sex": "fm"[i // 2 % 2], "since": f"20{10 + i}-01-01"}
+        if i % 5 == 0:
+            cells["sex"] = None
+        table: dict | list | str = cells
+        if i % 3 == 1:
+            table = f"{i}.csv"
+            (tmp_path / table).write_text(
+                ",".join(cells) + "\n" + ",".join("" if value is None else str(value) for value in cells.values())
+            )
+        elif i % 3 == 2:
+            table = [cells]
+        rows.append({"id": f"s{i}", "table": table, "label": label, "split": split})
+    manifest = read_manifest(write(tmp_path, rows))
+    pipeline = Pipeline.for_columns(manifest.columns, cache=tmp_path / "cache")
+    settings = TrainingSettings(epochs=15, batch_size=8, lr=1e-2)
+    done = run(manifest, tmp_path / "model", pipeline=pipeline, training=settings)
+    assert done.scores["test"]["accuracy"] >= 0.75
+    model, loaded = load_model(tmp_path / "model")
+    assert evaluate_manifest(manifest, model, loaded, "test") == pytest.approx(done.scores["test"])
+    [medium] = loaded.media
+    kinds = {column.name: column.kind for column in medium.encoder.columns}
+    assert kinds == {"size": "number", "sex": "category", "since": "date"}
+    sizes = []
+    for row in rows[:16]:
+        table = row["table"]
+        line = (tmp_path / table).read_text().split("\n")[1] if isinstance(table, str) else None
+        sizes.append(float(line.split(",")[0]) if line else (table[0] if isinstance(table, list) else table)["size"])
+    assert medium.encoder.columns[0].mean == pytest.approx(np.mean(sizes)), "statistics of the training rows alone"
+    assert medium.encoder.columns[0].std == pytest.approx(np.std(sizes))
+    assert model.schema.nodes["cell"].optional == {"column": 0}
+
+
+def test_boxes_of_a_manifest_become_nodes_beside_those_of_the_picture(tmp_path) -> None:
+    rows = []
+    for i in range(12):
+        image = Image.new("RGB", (20, 10), "white")
+        image.paste(("red", "blue")[i % 2], (10, 0, 20, 10))
+        image.save(tmp_path / f"{i}.png")
+        row = {"image": f"{i}.png", "label": ("red", "blue")[i % 2], "split": ("train", "train", "test")[i // 4]}
+        rows.append(row | ({"boxes": [[10, 0, 20, 10], [0, 0, 20, 10]]} if i % 4 else {}))
+    manifest = read_manifest(write(tmp_path, rows))
+    encoders = ENCODERS | {"boxes": ImageCrops(ImagePatches(1, 2))}
+    pipeline = Pipeline.for_columns(manifest.columns, encoders=encoders)
+    done = run(manifest, tmp_path / "model", pipeline=pipeline)
+    model, loaded = load_model(tmp_path / "model")
+    assert list(model.schema.nodes) == ["region", "object"]
+    assert evaluate_manifest(manifest, model, loaded, "test") == pytest.approx(done.scores["test"])
+    without, one = encode_rows(loaded, manifest.rows[:2], None, None, "")
+    assert set(without.nodes) == {"region"}
+    assert one.nodes["object"]["box"].tolist() == [[0.5, 0, 1, 1], [0, 0, 1, 1]]
+    assert one.nodes["object"]["x"][0].tolist() == pytest.approx([-1, -1, 1] * 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def _decode(source: Image | bytes, item: Item) -> Image:
         # Pillow warns about oddities of a file that it can read all the same; the size is checked below.
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source
+            image = Image.open(io.BytesIO(source), formats=_formats()) if isinstance(source, bytes) else source
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise Image.DecompressionBombError(
@@ -70,6 +71,15 @@ def _decode(source: Image | bytes, item: Item) -> Image:
             return _to_rgb(_upright(image, item))
         except ValueError as error:
             raise item.error(f"a picture of mode {image.mode!r} cannot be converted: {error}") from error
+
+
+@cache
+def _formats() -> list[str]:
+    """What Pillow decodes by itself; for PostScript it would start another program with the file as its input."""
+    from PIL import Image
+
+    Image.init()
+    return sorted(set(Image.OPEN) - {"EPS"})
 
 
 def _upright(image: Image, item: Item) -> Image:
