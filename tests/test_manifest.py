@@ -349,7 +349,11 @@ def test_faults_of_videos_tables_and_boxes_name_line_and_column(folder, row, fau
         ("m.csv", "text,label\n", "no samples"),
         ("m.txt", "x", r"a manifest is \.jsonl or \.csv, got \.txt"),
         ("manifest", "x", r"a manifest is \.jsonl or \.csv, got no suffix"),
-        ("m.csv", "id,label\n1,2\n", "no column to learn from; expected one of image, audio, text, got id, label"),
+        (
+            "m.csv",
+            "id,label\n1,2\n",
+            "no column to learn from; expected one of image, audio, video, table, text, boxes, got id, label",
+        ),
         ("m.jsonl", '{"picture": "a.png"}', "no column to learn from; .* got picture"),
     ],
 )

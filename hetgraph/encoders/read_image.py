@@ -79,7 +79,7 @@ def _formats() -> list[str]:
     from PIL import Image
 
     Image.init()
-    return sorted(set(Image.OPEN) - {"EPS"})
+    return [name for name in Image.ID if name != "EPS"]
 
 
 def _upright(image: Image, item: Item) -> Image:

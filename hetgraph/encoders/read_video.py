@@ -91,6 +91,7 @@ def pictures(item: Item, path: Path | None, rate: float, max_pixels: int) -> Gen
         if stream is None:
             kinds = sorted({s.type for s in container.streams}) or ["nothing"]
             raise item.error(f"expected a video, found no stream of pictures in it, but {', '.join(kinds)}")
+        _check_decoder(stream, item)
         _check_size(stream.codec_context, item, max_pixels)
         # should the size change on the way; FFmpeg counts the padding of its buffers too
         stream.codec_context.options = {"max_pixels": str(2 * max_pixels + 1_000_000)}
@@ -131,6 +132,7 @@ def sound_track(item: Item, path: Path | None, max_seconds: float) -> SoundTrack
         stream = next(iter(container.streams.audio), None)
         if stream is None:
             return None
+        _check_decoder(stream, item)
         rate = checked_rate(stream.codec_context.sample_rate, item)
         most = max(1, round(max_seconds * rate))
         blocks: list[np.ndarray] = []
@@ -212,6 +214,11 @@ def _image(frame: Any, item: Item) -> Image:
         raise item.error("the video is damaged: a frame cannot be decoded in full")
     image = frame.to_image()
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+
+
+def _check_decoder(stream: Any, item: Item) -> None:
+    if stream.codec_context is None:
+        raise item.error(f"the video is damaged, or its stream of {stream.type} is of a kind that cannot be decoded")
 
 
 def _check_size(sized: Any, item: Item, max_pixels: int) -> None:
