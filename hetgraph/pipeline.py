@@ -175,11 +175,16 @@ class Pipeline:
     def schema(self) -> Schema:
         """The schema of the samples this makes."""
         schema = media(**{m.node: (m.kind, m.encoder.dim) for m in self.media})
-        schema = Schema([_with_fields(schema.nodes[m.node], m.encoder) for m in self.media], schema.edges.values())
-        for one, other in permutations(self.media, 2):
-            # what is seen and heard at the same time in a video
-            if one.column == other.column and "time" in one.encoder.fields and "time" in other.encoder.fields:
-                schema = schema.extend(EdgeType(one.node, "during", other.node, rule=rules.Overlapping("time")))
+        timed = [m for m in self.media if "time" in m.encoder.fields]
+        # of one video: what is seen and heard at the same time, instead of everything with everything
+        together = {(a.node, b.node) for a, b in permutations(timed, 2) if a.column == b.column}
+        edges = [
+            EdgeType(edge.src, "during", edge.dst, rule=rules.Overlapping("time"))
+            if (edge.src, edge.dst) in together
+            else edge
+            for edge in schema.edges.values()
+        ]
+        schema = Schema([_with_fields(schema.nodes[m.node], m.encoder) for m in self.media], edges)
         if not self.relations:
             return schema
         return with_knowledge(
