@@ -20,7 +20,7 @@ from hetgraph.tasks.datasets import VARIABLE, official
 from hetgraph.tasks.datasets import __main__ as command
 from hetgraph.tasks.datasets.official import READERS, json_records
 from hetgraph.tasks.datasets.official.json_records import records
-from hetgraph.tasks.datasets.official.layout import ID, LIST, NUMBER, OBJECT, TEXT, WHOLE, lines, table, take
+from hetgraph.tasks.datasets.official.layout import ANSWER, ID, LIST, NUMBER, OBJECT, TEXT, WHOLE, lines, table, take
 from hetgraph.tasks.datasets.official.parts import IMAGES, Caption, Media, Parts, Question
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "datasets.md"
@@ -125,6 +125,7 @@ FITS = {
     LIST: {"list"},
     OBJECT: {"object"},
     ID: {"text", "whole"},
+    ANSWER: {"text", "whole", "number"},
 }
 
 

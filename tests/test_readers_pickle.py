@@ -324,12 +324,21 @@ def test_infinite_audio_is_kept_and_zeroed_on_demand(tmp_path) -> None:
         ({"labels": np.array([1.0, np.nan])}, r"field 'labels' of utterance 'v2\$_\$1\$_\$2.5' is not finite"),
         ({"id": ["a", "a"]}, "utterance 'a' is there twice"),
         ({"id": ["a", "v3$_$0$_$1.5"]}, r"part 'test': utterance 'v3\$_\$0\$_\$1.5' is there twice"),
+        ({"labels": 1.5}, r"field 'labels' must hold numbers \[N, ...\], got float"),
         ({"id": 7}, "field 'id' must be a list or an array, got 7"),
     ],
 )
 def test_another_layout_is_refused_with_part_and_field(tmp_path, changes, message) -> None:
     with pytest.raises(HetgraphError, match=message):
         mult.read_pickle(written(tmp_path, **changes) / "mosi_data.pkl")
+
+
+def test_utterances_without_ids_are_numbered(tmp_path) -> None:
+    data = {p: part(n, n) for p, n in (("train", 4), ("valid", 2), ("test", 3))}
+    for own in data.values():
+        del own["id"]
+    (tmp_path / "iemocap_data.pkl").write_bytes(pickle.dumps(data))
+    assert datasets.open("mult", tmp_path).parts["valid"].id == ("valid-0", "valid-1")
 
 
 @pytest.mark.parametrize("value", [[], {"train": {}}, {"train": {}, "valid": {}, "test": {}, "more": {}}])

@@ -126,7 +126,7 @@ def rad(qid: str, image: str, phrase: str, **fields: Any) -> dict[str, Any]:
 
 PUBLIC = [
     rad("0", "synpic1.jpg", "freeform"),
-    rad("1", "synpic1.jpg", "test_para", answer=3),
+    rad("1", "synpic1.jpg", "test_para", answer=3.5),
     rad("2", "synpic2.jpg", "para"),
     rad("3", "synpic3.jpg", "test_freeform"),
 ]
@@ -137,7 +137,7 @@ def test_vqa_rad_takes_the_test_part_from_the_phrase_type(tmp_path) -> None:
     data = datasets.open("vqa_rad", tmp_path)
     assert [q.id for q in data.part("train")] == ["0", "2"]
     [first, second] = data.part("test")
-    assert first.answers == ("3",)
+    assert first.answers == ("3.5",)
     assert first.more == {
         "image_organ": "HEAD",
         "answer_type": "CLOSED",
@@ -156,7 +156,7 @@ def test_vqa_rad_takes_the_test_part_from_the_phrase_type(tmp_path) -> None:
         (changed(PUBLIC, 1, image_organ="FOOT"), "record 2: field 'image_organ' must be one of .*, got 'FOOT'"),
         (changed(PUBLIC, 1, phrase_type="dev"), "record 2: field 'phrase_type' must be one of .*, got 'dev'"),
         (changed(PUBLIC, 1, answer_type=None), "record 2: field 'answer_type' is missing"),
-        (changed(PUBLIC, 1, answer=[]), r"record 2: field 'answer' must be an id, got \[\]"),
+        (changed(PUBLIC, 1, answer=[]), r"record 2: field 'answer' must be text or a number, got \[\]"),
         (changed(PUBLIC, 1, question=7), "record 2: field 'question' must be text, got 7"),
     ],
 )

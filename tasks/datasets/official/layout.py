@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ....errors import HetgraphError
 
 TEXT, WHOLE, NUMBER, LIST, OBJECT, ID = "text", "a whole number", "a finite number", "a list", "an object", "an id"
+ANSWER = "text or a number"
 
 _KINDS: dict[str, Callable[[Any], bool]] = {
     TEXT: lambda v: isinstance(v, str),
@@ -19,6 +20,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     NUMBER: lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v),
     LIST: lambda v: isinstance(v, list),
     OBJECT: lambda v: isinstance(v, dict),
+    ANSWER: lambda v: (isinstance(v, str) and v.strip() != "") or _KINDS[NUMBER](v),
     ID: lambda v: (isinstance(v, str) and v != "") or (isinstance(v, int) and not isinstance(v, bool)),
 }
 
@@ -147,7 +149,7 @@ def lines(title: str, path: Path) -> Iterator[tuple[int, str]]:
 
 
 def table(
-    title: str, path: Path, columns: Sequence[str], *, header: bool = True, delimiter: str = ","
+    title: str, path: Path, columns: Sequence[str], *, header: bool = True, delimiter: str = ",", strict: bool = True
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """The number of the last line and the cells of every row.
 
@@ -156,13 +158,14 @@ def table(
         columns: those that must be there; without a header, all of them in their order.
         header: whether the first row names the columns.
         delimiter: a tab also means that quotation marks are ordinary characters.
+        strict: refuse quotation marks that do not enclose a cell.
 
     Raises:
         HetgraphError: no file, no table, a column is missing, or a row has more or fewer cells than there are columns.
     """
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     with present(title, path).open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
+        reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=strict)
         try:
             names = next(reader, []) if header else list(columns)
             absent = [name for name in columns if name not in names]

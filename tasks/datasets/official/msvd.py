@@ -48,13 +48,14 @@ def read_descriptions(path: Path) -> dict[str, list[str]]:
 
 
 def read_corpus(path: Path) -> dict[str, list[str]]:
-    """``video_corpus.csv``: the English captions of each clip; empty ones are left out.
+    """``video_corpus.csv``: the English captions of each clip; empty ones are left out. Some of its clips are not among
+    the 1,970, because their video was gone.
 
     Raises:
         HetgraphError: no file, a column is missing, or a row is damaged.
     """
     captions: dict[str, list[str]] = {}
-    for number, row in table(TITLE, path, COLUMNS):
+    for number, row in table(TITLE, path, COLUMNS, strict=False):
         clip = f"{row['VideoID']}_{row['Start']}_{row['End']}"
         seconds(clip, f"{TITLE}: {path}: line {number}")
         if row["Language"] == "English" and row["Description"].strip():
@@ -90,7 +91,7 @@ def seconds(clip: str, where: str) -> tuple[float, float]:
         HetgraphError: the name does not say it, or it ends before it begins.
     """
     match = _CLIP.fullmatch(clip)
-    if match is None or int(match["end"]) <= int(match["start"]):
+    if match is None or int(match["end"]) < int(match["start"]):
         raise HetgraphError(f"{where}: expected a clip '<video>_<start>_<end>' in whole seconds, got {shown(clip)}")
     return float(match["start"]), float(match["end"])
 
@@ -98,7 +99,7 @@ def seconds(clip: str, where: str) -> tuple[float, float]:
 _MAPPING = File("youtube_mapping.txt", "clips", read_mapping, 1970)
 LAYOUTS = {
     "text": (File("AllVideoDescriptions.txt", "clips", read_descriptions, 1970), _MAPPING),
-    "table": (File("video_corpus.csv", "clips", read_corpus, 1970), _MAPPING),
+    "table": (File("video_corpus.csv", "clips", read_corpus), _MAPPING),
 }
 
 
@@ -119,12 +120,12 @@ def read(folder: Path, *, videos: str | Path | None = None) -> Parts[Caption]:
     def captions() -> dict[str, list[str]]:
         if layout_of(folder, LAYOUTS) == "text":
             found = read_descriptions(folder / "AllVideoDescriptions.txt")
-        else:
-            found = read_corpus(folder / "video_corpus.csv")
-        absent = [clip for clip in found if clip not in mapping()]
-        if absent:
-            raise HetgraphError(f"{TITLE}: clip {absent[0]!r} has captions, but is not in {folder / _MAPPING.name}")
-        return found
+            absent = [clip for clip in found if clip not in mapping()]
+            if absent:
+                raise HetgraphError(f"{TITLE}: clip {absent[0]!r} has captions, but is not in {folder / _MAPPING.name}")
+            return found
+        found = read_corpus(folder / "video_corpus.csv")
+        return {clip: texts for clip, texts in found.items() if clip in mapping()}
 
     def part(name: str) -> list[Caption]:
         found = []

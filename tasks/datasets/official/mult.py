@@ -1,11 +1,11 @@
 """CMU-MOSI, CMU-MOSEI and IEMOCAP as pickles of arrays, in the layout of MulT (Tsai et al., ACL 2019) and MMSA.
 
-To download: ``mosi_data.pkl``, ``mosi_data_noalign.pkl``, ``mosei_senti_data.pkl``, ``mosei_senti_data_noalign.pkl``
-as linked by the repository yaohungt/Multimodal-Transformer, or ``aligned_50.pkl`` and ``unaligned_50.pkl`` (folder
+To download: ``mosi_data.pkl``, ``mosei_senti_data.pkl``, ``iemocap_data.pkl`` and their ``..._noalign.pkl`` as linked by
+the repository yaohungt/Multimodal-Transformer, or ``aligned_50.pkl`` and ``unaligned_50.pkl`` (folder
 ``MOSI/Processed`` or ``MOSEI/Processed``) as linked by thuiar/MMSA. Each is a dictionary of ``train``, ``valid`` and
 ``test``, which are dictionaries of ``text`` [N, T, 300 or 768], ``audio`` [N, T, d], ``vision`` [N, T, d], ``labels``
-(MulT) or ``regression_labels`` (MMSA) and ``id``; MMSA adds ``raw_text``, ``text_bert``, ``audio_lengths``,
-``vision_lengths`` and labels as classes.
+(MulT) or ``regression_labels`` (MMSA) and, but for IEMOCAP, ``id``; MMSA adds ``raw_text``, ``text_bert``,
+``audio_lengths``, ``vision_lengths`` and labels as classes.
 
 A pickle is a program. These are read by :mod:`.safe_pickle`, which runs none. The audio features of some files hold
 minus infinity; publications put zero in its place (:meth:`Part.finite`).
@@ -37,7 +37,8 @@ class Part:
     """N utterances.
 
     Attributes:
-        id: of each, unique; where the file gives several values (video, start, end), joined by ``$_$`` as in MMSA.
+        id: of each, unique; where the file gives several values (video, start, end), joined by ``$_$`` as in MMSA;
+            where it gives none (IEMOCAP), the part and a number.
         text, audio, vision: floats [N, T, d].
         labels: floats [N, ...].
         more: the other fields as they are in the file.
@@ -73,20 +74,22 @@ def read_pickle(path: Path) -> dict[str, Part]:
         got = sorted(map(str, data)) if isinstance(data, dict) else type(data).__name__
         raise HetgraphError(f"{where}: expected a dictionary of {PARTS}, got {shown(got)}")
     seen: dict[str, int] = {}
-    return {name: _part(data[name], f"{where}: part {name!r}", seen) for name in PARTS}
+    return {name: _part(name, data[name], f"{where}: part {name!r}", seen) for name in PARTS}
 
 
-def _part(data: Any, where: str, seen: dict[str, int]) -> Part:
+def _part(part: str, data: Any, where: str, seen: dict[str, int]) -> Part:
     if not isinstance(data, dict):
         raise HetgraphError(f"{where} must be a dictionary, got {type(data).__name__}")
     label = next((name for name in LABELS if name in data), LABELS[0])
-    absent = [name for name in ("id", *MODALITIES, label) if name not in data]
+    absent = [name for name in (*MODALITIES, label) if name not in data]
     if absent:
         raise HetgraphError(f"{where}: fields {absent} are missing; there are {sorted(map(str, data))}")
-    try:
-        ids = tuple("$_$".join(map(_text, np.atleast_1d(np.asarray(row, object)).ravel())) for row in data["id"])
-    except TypeError as error:
-        raise HetgraphError(f"{where}: field 'id' must be a list or an array, got {shown(data['id'])}") from error
+    if not isinstance(data[label], np.ndarray) or not data[label].ndim:
+        raise HetgraphError(f"{where}: field {label!r} must hold numbers [N, ...], got {type(data[label]).__name__}")
+    given = data["id"] if "id" in data else [f"{part}-{i}" for i in range(len(data[label]))]
+    if not isinstance(given, (list, tuple)) and np.ndim(given) == 0:
+        raise HetgraphError(f"{where}: field 'id' must be a list or an array, got {shown(given)}")
+    ids = tuple("$_$".join(map(_text, np.atleast_1d(np.asarray(row, object)).ravel())) for row in given)
     for name in ids:
         new(name, seen, where, "utterance")
     arrays = {}
@@ -114,6 +117,7 @@ def _text(value: Any) -> str:
 FILES = {
     "MOSI": ("mosi_data.pkl", "mosi_data_noalign.pkl"),
     "MOSEI": ("mosei_senti_data.pkl", "mosei_senti_data_noalign.pkl"),
+    "IEMOCAP": ("iemocap_data.pkl", "iemocap_data_noalign.pkl"),
     "MMSA": ("aligned_50.pkl", "unaligned_50.pkl"),
 }
 LAYOUTS = {

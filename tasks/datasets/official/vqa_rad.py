@@ -20,7 +20,7 @@ from typing import Any
 from ....errors import HetgraphError
 from .daquar import pictures
 from .json_records import records
-from .layout import ID, TEXT, File, layout_of, new, shown, take
+from .layout import ANSWER, ID, TEXT, File, layout_of, new, shown, take
 from .parts import Parts, Question, locate
 
 TITLE = "VQA-RAD"
@@ -43,7 +43,7 @@ def read_questions(path: Path) -> list[dict[str, Any]]:
     seen: dict[str, int] = {}
     for _, number, record in records(TITLE, path):
         where = f"{TITLE}: {path}: record {number}"
-        own = {name: str(take(record, name, ID, where)).strip() for name in ("qid", "answer")}
+        own = {name: str(take(record, name, kind, where)).strip() for name, kind in (("qid", ID), ("answer", ANSWER))}
         own |= {name: take(record, name, TEXT, where).strip() for name in ("image_name", "question", *MORE)}
         new(own["qid"], seen, where, "question")
         for name, known in (("image_organ", ORGANS), ("answer_type", ANSWERS), ("phrase_type", _PHRASES)):
