@@ -8,6 +8,7 @@ Shapes: N entities, R relations, E arcs, A attributes (predicates with literals)
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,12 @@ class Literal(NamedTuple):
     text: str
     language: str = ""
     datatype: str = ""
+
+
+def short(name: str) -> str:
+    """The end of a name, after its last slash, hash or colon."""
+    end = re.split("[/#]", name.rstrip("/#:"))[-1]
+    return name if name.startswith("_:") else end.rsplit(":", 1)[-1] or name
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,8 +235,7 @@ class KnowledgeGraph:
         found = self.labels_of(entity, languages) or self.labels_of(entity)
         if found:
             return found[0]
-        name = self.entities[self.numbers([entity])[0]]
-        return name.rstrip("/#").replace("#", "/").rsplit("/", 1)[-1] or name
+        return short(self.entities[self.numbers([entity])[0]])
 
     @cached_property
     def labels(self) -> Mapping[int, list[str]]:

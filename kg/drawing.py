@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import write_atomically
-from .csr import KnowledgeGraph
+from .csr import KnowledgeGraph, short
 from .errors import KnowledgeError
 from .retrieval import Subgraph
 
@@ -219,14 +219,9 @@ def _draw_legend(page: Any, graph: KnowledgeGraph, shown: Subgraph, colours: dic
         )
         page.text(left + 3.4, y, text, size=8.5, va="center", color=_INK)
     rest = set(shown.edge_type.tolist()) - set(colours)
-    entries = [(colour, _short(graph.relations[kind])) for kind, colour in colours.items()]
+    entries = [(colour, short(graph.relations[kind])) for kind, colour in colours.items()]
     entries += [(_OTHER, f"{len(rest)} other relations")] if rest else []
     for i, (colour, text) in enumerate(entries):
         y = top - 8.0 - 2.8 * i
         page.plot([left, left + 2.4], [y, y], color=colour, lw=2)
         page.text(left + 3.4, y, clean(text, 26), size=8.5, va="center", color=_INK, parse_math=False)
-
-
-def _short(name: str) -> str:
-    """The end of a name, after the last slash or hash."""
-    return name.rstrip("/#").replace("#", "/").rsplit("/", 1)[-1] or name

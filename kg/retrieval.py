@@ -282,16 +282,19 @@ class PathRetriever(Retriever):
             order = np.argsort(nodes)
             reached.append((nodes[order], far[order]))
         found, parts, connected = [start], [np.zeros(len(start))], 0
-        for (a, near), (b, far) in combinations(reached, 2):
+        for pair in combinations(range(len(start)), 2):
+            (a, near), (b, far) = (reached[i] for i in pair)
             common, of_a, of_b = np.intersect1d(a, b, assume_unique=True, return_indices=True)
             total = near[of_a] + far[of_b]
             shortest = total.min(initial=UNLIMITED)
             if shortest > self.length:
                 continue
             connected += 1
-            on_path = total <= min(self.length, shortest + self.slack)
-            found.append(common[on_path])
-            parts.append(1.0 / total[on_path])
+            ends = start[list(pair)]
+            # the ends may be farther from each other than was walked
+            between = (total <= min(self.length, shortest + self.slack)) & ~np.isin(common, ends)
+            found += [common[between], ends]
+            parts += [1.0 / total[between], np.full(2, 1.0 / shortest)]
         nodes, place = np.unique(np.concatenate(found), return_inverse=True)
         score = np.bincount(place, np.concatenate(parts), len(nodes))
         nodes, score = self._best(start, nodes, score)

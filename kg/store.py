@@ -7,6 +7,7 @@ sees the store as it is and costs a few milliseconds.
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import threading
@@ -98,7 +99,7 @@ class TripleStore:
             before = len(self._store)
             try:
                 self._store.extend(_renamed(quads))
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # a full disk, or a store that is only read
                 raise KnowledgeError(f"{named(source)}: {error}") from error
             return len(self._store) - before
 
@@ -178,8 +179,8 @@ class TripleStore:
 def _child(store: Any, query: str, max_rows: int, memory: int, there: Any, here: Any) -> None:
     here.close()
     # an engine that dies says so itself; what it would print helps nobody
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 2)
+    faulthandler.disable()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     _limit_memory(memory)
     answer: tuple[str, Any]
     try:

@@ -56,7 +56,7 @@ def equal(a: Subgraph, b: Subgraph) -> bool:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     PAIRS,
     SEEDS,
@@ -105,7 +105,7 @@ def test_what_every_retriever_promises(pairs, seeds, most, shuffler) -> None:
         assert found.provenance["retriever"] == type(retriever).__name__
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(PAIRS, SEEDS, st.integers(0, 3))
 def test_hops_are_those_of_networkx(pairs, seeds, hops) -> None:
     graph = graph_of(pairs, N)
@@ -164,7 +164,7 @@ def exact_pagerank(pairs, n: int, seeds, alpha: float) -> tuple[np.ndarray, np.n
     return np.linalg.solve(np.eye(n) - (1 - alpha) * walk.T, alpha * start), degree
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(PAIRS, SEEDS, st.floats(0.05, 0.9), st.floats(1e-6, 0.05))
 def test_pagerank_is_below_the_exact_one_by_at_most_eps_times_the_degree(pairs, seeds, alpha, eps) -> None:
     exact, degree = exact_pagerank(pairs, N, seeds, alpha)
@@ -187,8 +187,8 @@ def test_the_best_of_a_larger_graph_are_those_of_the_exact_pagerank() -> None:
     assert set(found.nodes.tolist()) == set(best.tolist())
 
 
-@settings(max_examples=60, deadline=None)
-@given(PAIRS, SEEDS, st.integers(1, 4), st.integers(0, 1))
+@settings(max_examples=40, deadline=None)
+@given(PAIRS, SEEDS, st.integers(1, 3), st.integers(0, 1))
 def test_bridges_are_on_the_paths_that_networkx_finds(pairs, seeds, length, slack) -> None:
     graph, whole = graph_of(pairs, N), plain([(a, b) for a, b in pairs if a != b], N)
     expected: dict[int, float] = dict.fromkeys(seeds, 0.0)
@@ -254,7 +254,7 @@ def test_trees_weigh_like_those_of_networkx() -> None:
         terminals = sorted(generator.choice(part, 4, replace=False).tolist())
         neighbours = [[(b, whole[a][b]["weight"]) for b in whole[a]] for a in range(30)]
         ours = sum(whole[a][b]["weight"] for a, b in steiner_tree(neighbours, terminals))
-        theirs = nx.algorithms.approximation.steiner_tree(whole, terminals, method="kou").size("weight")
+        theirs = nx.algorithms.approximation.steiner_tree(whole.subgraph(part), terminals, method="kou").size("weight")
         assert 0.5 <= ours / theirs <= 2
 
 
