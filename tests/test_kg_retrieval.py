@@ -45,6 +45,7 @@ def plain(pairs, n: int) -> nx.Graph:
 
 N = 14
 PAIRS = st.lists(st.tuples(st.integers(0, N - 1), st.integers(0, N - 1)), min_size=1, max_size=45)
+FEW_PAIRS = st.lists(st.tuples(st.integers(0, N - 1), st.integers(0, N - 1)), min_size=1, max_size=24)
 SEEDS = st.lists(st.integers(0, N - 1), min_size=1, max_size=4)
 
 
@@ -187,8 +188,8 @@ def test_the_best_of_a_larger_graph_are_those_of_the_exact_pagerank() -> None:
     assert set(found.nodes.tolist()) == set(best.tolist())
 
 
-@settings(max_examples=40, deadline=None)
-@given(PAIRS, SEEDS, st.integers(1, 3), st.integers(0, 1))
+@settings(max_examples=30, deadline=None)
+@given(FEW_PAIRS, SEEDS, st.integers(1, 3), st.integers(0, 1))
 def test_bridges_are_on_the_paths_that_networkx_finds(pairs, seeds, length, slack) -> None:
     graph, whole = graph_of(pairs, N), plain([(a, b) for a, b in pairs if a != b], N)
     expected: dict[int, float] = dict.fromkeys(seeds, 0.0)
