@@ -220,7 +220,7 @@ def _bindings(pairs: Sequence[str]) -> dict[str, str]:
     wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
         raise HetgraphError(f"--bind takes VARIABLE=IRI, got {wrong[0]!r}")
-    return dict(pair.split("=", 1) for pair in pairs)  # type: ignore[misc]
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _print_counts(graph: Any, name: str) -> None:

@@ -208,7 +208,7 @@ class KHopRetriever(Retriever):
     def __call__(self, graph: KnowledgeGraph, seeds: Iterable[int | str]) -> Subgraph:
         start = _distinct(graph, seeds)
         nodes, far = self._walk(graph, start, self.hops, max(self.max_nodes, len(start)))
-        return self._cut(graph, nodes, 1.0 / (1.0 + far), len(start))
+        return self._cut(graph, nodes, 1.0 / (1.0 + far.astype(np.float64)), len(start))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,9 +296,9 @@ class PathRetriever(Retriever):
             found += [common[between], ends]
             parts += [1.0 / total[between], np.full(2, 1.0 / shortest)]
         nodes, place = np.unique(np.concatenate(found), return_inverse=True)
-        score = np.bincount(place, np.concatenate(parts), len(nodes))
-        nodes, score = self._best(start, nodes, score)
-        return self._cut(graph, nodes, score, len(start), connected_pairs=connected)
+        score: NDArray[np.float64] = np.bincount(place, np.concatenate(parts), len(nodes)).astype(np.float64)
+        best, score = self._best(start, nodes, score)
+        return self._cut(graph, best, score, len(start), connected_pairs=connected)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def test_loading_saves_a_graph_and_counts_it(typed, turtle, tmp_path) -> None:
     assert code == 0
     graph = load_kg(tmp_path / "pets.npz")
     assert (len(graph), graph.num_entities, len(graph.literals.texts)) == (5, 4, 4)
-    rows = {" ".join(line.split()[1:-2]): line.split()[-2] for line in out.splitlines() if line.startswith(("│", "|"))}
+    rows = {" ".join(line.split()[1:-3]): line.split()[-2] for line in out.splitlines() if line.startswith(("│", "|"))}
     assert rows["arcs"] == "5"
     assert rows["left out, other languages"] == "1"
     (tmp_path / "bad.nt").write_bytes(b"<u:a> <u:p> <u:b> .\nnothing\n")
