@@ -144,16 +144,25 @@ class TripleStore:
             return _answer(self._store, text, max_rows)
         if "fork" not in multiprocessing.get_all_start_methods():
             raise QueryError("a timeout needs a system with fork; timeout=None runs the query without")
+        if multiprocessing.current_process().daemon:
+            raise QueryError("a timeout needs a child, which workers may not have; timeout=None runs the query without")
         return self._ask_child(text, timeout, max_rows, memory)
 
     def _ask_child(self, query: str, timeout: float, max_rows: int, memory: int) -> Any:
         context = multiprocessing.get_context("fork")
-        here, there = context.Pipe(duplex=False)
-        child = context.Process(target=_child, args=(self._store, query, max_rows, memory, there, here), daemon=True)
-        try:
-            with self._lock:  # nobody writes while the process is copied
+        # nobody writes while the process is copied, and no other child gets hold of this one's end of the pipe
+        with self._lock:
+            here, there = context.Pipe(duplex=False)
+            arguments = (self._store, query, max_rows, memory, there, here)
+            child = context.Process(target=_child, args=arguments, daemon=True)
+            try:
                 child.start()
-            there.close()
+            except OSError as error:
+                here.close()
+                raise QueryError(f"no process for the query: {error}") from error
+            finally:
+                there.close()
+        try:
             if not here.poll(timeout):
                 raise QueryTimeout(f"the query took more than {timeout:g} s and was ended")
             kind, value = here.recv()
