@@ -180,8 +180,9 @@ def test_what_is_no_item_at_all_is_refused_by_number(encoder, thing):
 
 
 def test_names_given_by_the_caller_appear_in_errors(encoder, tmp_path):
+    gone = (tmp_path / "gone", [[0, 0, 1, 1]]) if isinstance(encoder, ImageCrops) else tmp_path / "gone"
     with pytest.raises(MediaError, match=r"^sample 'b': '.*gone': no such file"):
-        encoder([items_of(encoder)[0], tmp_path / "gone"], names=["sample 'a'", "sample 'b'"])
+        encoder([items_of(encoder)[0], gone], names=["sample 'a'", "sample 'b'"])
     with pytest.raises(HetgraphError, match="1 items but 2 names"):
         encoder(items_of(encoder)[:1], names=["a", "b"])
 
