@@ -1,6 +1,6 @@
 """Manifests: one line per sample, saying where its media lie and what is to be predicted.
 
-JSON Lines (``.jsonl``) or CSV (``.csv``) with the columns
+JSON Lines (``.jsonl``), CSV (``.csv``) or Parquet (``.parquet``) with the columns
 
 * ``id``: any unique text (default: the line number);
 * ``image``, ``audio``, ``video``: a file, relative to the manifest; ``text``: the text itself. A second medium of a
@@ -13,21 +13,25 @@ JSON Lines (``.jsonl``) or CSV (``.csv``) with the columns
 * ``split``: train, valid or test.
 
 Other columns are kept in ``Row.extra`` and otherwise left alone. Everything is checked before anything runs,
-and all faults are reported at once.
+and all faults are reported at once. A manifest may have any length: its rows stay in the file and are read when they
+are asked for; kept of each are some 20 bytes that say where it is.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
-from collections.abc import Iterator
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+
+import numpy as np
 
 from .errors import ManifestError
+from .manifest_formats import FORMATS, MOST_FAULTS_SHOWN, Faults, Format, Values
 
 FILES = ("image", "audio", "video", "table")
 KINDS = (*FILES, "text", "boxes")
@@ -42,7 +46,7 @@ NODE_NAMES = {
 _SPLITS = {"train": "train", "training": "train", "test": "test"} | dict.fromkeys(
     ("valid", "validation", "val", "dev"), "valid"
 )
-MOST_FAULTS_SHOWN = 20
+_PARTS = (None, "train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -73,82 +77,190 @@ class Manifest:
     Attributes:
         columns: media columns in use -> kind (image, text, audio, video, table, boxes), in the order of the file.
         ignored: columns that mean nothing to hetgraph.
+        counts: media column -> how many rows have it.
     """
 
     path: Path
-    rows: list[Row]
+    rows: Sequence[Row]
     columns: dict[str, str]
     ignored: list[str]
+    counts: dict[str, int] = field(default_factory=dict)
 
-    def split(self, name: str) -> list[Row]:
+    def split(self, name: str) -> Sequence[Row]:
         """The rows of a split.
 
         Raises:
             ManifestError: there is none.
         """
-        found = [row for row in self.rows if row.split == name]
+        rows = self.rows
+        found = rows.of_split(name) if isinstance(rows, Rows) else [row for row in rows if row.split == name]
         if not found:
-            known = sorted({row.split or "samples without a split" for row in self.rows})
+            splits = rows.splits if isinstance(rows, Rows) else {row.split for row in rows}
+            known = sorted({split or "samples without a split" for split in splits})
             raise ManifestError(f"{self.path}: no sample of split {name!r}; it has {', '.join(known)}")
         return found
 
 
-def read_manifest(path: str | Path, *, target: str = "label") -> Manifest:
+@dataclass(frozen=True)
+class _Reading:
+    """How a row's values become a :class:`Row`."""
+
+    folder: Path
+    columns: dict[str, str]
+    target: str
+
+
+class Rows(Sequence[Row]):
+    """Rows that lie in a manifest's file and are read when they are asked for; best in turn.
+
+    Args:
+        file: the manifest.
+        reading: how values become rows.
+        places, lines, parts: of all rows of the file, where they are, their line, their split's place in ``_PARTS``.
+        chosen: which of them these are, int64 ``[n]``.
+        stamp: size and time of change of the file when it was checked.
+
+    Reading raises:
+        ManifestError: the file is not the one that was checked.
+    """
+
+    def __init__(
+        self,
+        file: Format,
+        reading: _Reading,
+        places: np.ndarray,
+        lines: np.ndarray,
+        parts: np.ndarray,
+        chosen: np.ndarray,
+        stamp: tuple[int, int],
+    ) -> None:
+        self._file, self._reading, self._stamp = file, reading, stamp
+        self._places, self._lines, self._parts, self._chosen = places, lines, parts, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __iter__(self) -> Iterator[Row]:
+        if _stamp(self._file.path) != self._stamp:
+            raise ManifestError(f"{self._file.path} has changed since it was checked")
+        values = self._file.read(int(self._places[i]) for i in self._chosen)
+        for i, found in zip(self._chosen, values, strict=True):
+            yield _row(self._reading, int(self._lines[i]), found)
+
+    @overload
+    def __getitem__(self, key: int) -> Row: ...
+    @overload
+    def __getitem__(self, key: slice) -> Rows: ...
+    def __getitem__(self, key: int | slice) -> Row | Rows:
+        if isinstance(key, slice):
+            return self._of(self._chosen[key])
+        return next(iter(self._of(self._chosen[[key]])))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(other) != len(self):
+            return False
+        return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self)} of {self._file.path})"
+
+    @property
+    def splits(self) -> set[str | None]:
+        """The splits that occur."""
+        return {_PARTS[i] for i in np.unique(self._parts[self._chosen])}
+
+    def of_split(self, name: str) -> Rows:
+        """The rows of a split."""
+        part = _PARTS.index(name) if name in _PARTS else -1
+        return self._of(self._chosen[self._parts[self._chosen] == part])
+
+    def only(self, chosen: np.ndarray) -> Rows:
+        """Those at the places ``chosen`` (int64 ``[n]``) of these."""
+        return self._of(self._chosen[chosen])
+
+    def _of(self, chosen: np.ndarray) -> Rows:
+        return Rows(self._file, self._reading, self._places, self._lines, self._parts, chosen, self._stamp)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror or error}") from error
+    return found.st_size, found.st_mtime_ns
+
+
+def read_manifest(path: str | Path, *, target: str = "label", check_files: bool = True) -> Manifest:
     """Read and check a manifest.
 
     Args:
-        path: a ``.jsonl`` or ``.csv`` file in UTF-8.
+        path: a ``.jsonl``, ``.csv`` or ``.parquet`` file, texts in UTF-8.
         target: the column to predict; rows may lack it.
+        check_files: media files that are not there are faults. False leaves it to whoever reads them.
 
     Raises:
-        ManifestError: listing every fault with line, column and what was expected.
+        ManifestError: listing every fault with line, column and what was expected (the first 50, and how many more).
     """
     path = Path(path)
     if not os.path.isfile(path):
         raise ManifestError(f"no manifest {path}" + (" (it is a folder)" if os.path.isdir(path) else ""))
-    faults = _Faults(path)
-    readers = dict.fromkeys((".jsonl", ".ndjson"), _json_lines) | dict.fromkeys((".csv", ".tsv"), _csv_lines)
-    if path.suffix.lower() not in readers:
-        raise ManifestError(f"{path}: a manifest is .jsonl or .csv, got {path.suffix or 'no suffix'}")
+    if path.suffix.lower() not in FORMATS:
+        raise ManifestError(f"{path}: a manifest is .jsonl, .csv or .parquet, got {path.suffix or 'no suffix'}")
+    file: Format = FORMATS[path.suffix.lower()](path)
+    faults = Faults(path)
+    reading = _Reading(path.parent, {}, target)
+    names: dict[str, None] = {}
+    labels = _Labels(target)
+    counts: Counter[str] = Counter()
+    places, lines, parts, ids = array("q"), array("q"), array("b"), array("q")
+    stamp = _stamp(path)
     try:
-        raw = list(readers[path.suffix.lower()](path, faults))
+        for place, line, values in file.scan(faults):
+            for name in values:
+                if name not in names:
+                    names[name] = None
+                    if (kind := _kind(name)) is not None and name != target:
+                        reading.columns[name] = kind
+            row = _row(reading, line, values, faults, check_files)
+            labels.add(line, row.label)
+            counts.update(row.media.keys())
+            places.append(place)
+            lines.append(line)
+            parts.append(_PARTS.index(row.split))
+            ids.append(hash(row.id))
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror or error}") from error
-    faults.stop()
-    if not raw:
-        raise ManifestError(f"{path}: no samples")
-    names = list(dict.fromkeys(name for _, row in raw for name in row))
-    columns = {name: kind for name in names if (kind := _kind(name)) is not None and name != target}
-    if not columns:
+    columns = reading.columns
+    if names and not columns:
         raise ManifestError(
             f"{path}: no column to learn from; expected one of {', '.join(KINDS)}, got {', '.join(names)}"
         )
-    rows = [_row(path, line, values, columns, target, faults) for line, values in raw]
-    seen: dict[str, int] = {}
-    for row in rows:
-        if row.id in seen:
-            faults.add(row.line, "id", f"expected a unique id, got {row.id!r} again (first in line {seen[row.id]})")
-        seen.setdefault(row.id, row.line)
-    _same_kind_of_label(rows, target, faults)
-    faults.stop()
+    kept = (np.asarray(places), np.asarray(lines), np.asarray(parts))
+    rows = Rows(file, reading, *kept, np.arange(len(places)), stamp)
+    _no_repeated_ids(rows, np.asarray(ids), faults)
+    labels.check(faults)
+    faults.stop(columns)
+    if not places:
+        raise ManifestError(f"{path}: no samples")
     ignored = [n for n in names if n not in columns and n not in ("id", "entities", "split", target)]
-    return Manifest(path, rows, columns, ignored)
+    return Manifest(path, rows, columns, ignored, {name: counts[name] for name in columns})
 
 
-class _Faults:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.found: list[str] = []
-
-    def add(self, line: int, column: str | int, message: str) -> None:
-        self.found.append(f"line {line}, column {column}: {message}")
-
-    def stop(self) -> None:
-        if self.found:
-            rest = len(self.found) - MOST_FAULTS_SHOWN
-            more = [f"... and {rest} more"] if rest > 0 else []
-            count = "1 fault" if len(self.found) == 1 else f"{len(self.found)} faults"
-            raise ManifestError("\n  ".join([f"{self.path}: {count}", *self.found[:MOST_FAULTS_SHOWN], *more]))
+def _no_repeated_ids(rows: Rows, hashes: np.ndarray, faults: Faults) -> None:
+    """Ids that repeat are faults. Those of equal hashes are read again and compared."""
+    order = np.argsort(hashes, kind="stable")
+    run = np.flatnonzero(np.diff(hashes[order], prepend=~hashes[order[:1]]) != 0)
+    first = np.empty_like(order)
+    first[order] = np.repeat(order[run], np.diff(run, append=len(order)))
+    again = np.flatnonzero(first != np.arange(len(first)))
+    if not len(again):
+        return
+    for row, before in zip(rows.only(again), rows.only(first[again]), strict=True):
+        if row.id == before.id:
+            message = f"expected a unique id, got {row.id!r} again (first in line {before.line})"
+            faults.add(row.line, "id", message)
 
 
 def _kind(name: str) -> str | None:
@@ -156,87 +268,10 @@ def _kind(name: str) -> str | None:
     return kind if kind in KINDS and (suffix or not colon) else None
 
 
-def _text(path: Path, faults: _Faults) -> Iterator[tuple[int, str]]:
-    """Lines with their number; a line that is not UTF-8 is a fault."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                faults.add(number, error.start + 1, f"expected UTF-8, got byte 0x{line[error.start]:02x}")
-                continue
-            yield number, text
-
-
-def _json_lines(path: Path, faults: _Faults) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in _text(path, faults):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line, parse_constant=_no_constant)
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            faults.add(number, 1, "expected Unicode text, got an escape \\ud800 .. \\udfff without its other half")
-            continue
-        except json.JSONDecodeError as error:
-            faults.add(number, error.colno, f"expected JSON: {error.msg}")
-            continue
-        except (ValueError, RecursionError) as error:
-            faults.add(number, 1, f"expected JSON: {error}")
-            continue
-        if not isinstance(value, dict):
-            faults.add(number, 1, f"expected an object {{...}}, got {type(value).__name__}")
-            continue
-        yield number, value
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
-
-
-def _csv_lines(path: Path, faults: _Faults) -> Iterator[tuple[int, dict[str, Any]]]:
-    lines = [text for _, text in _text(path, faults)]
-    faults.stop()
-    reader = csv.reader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-    before = 0
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        doubled = sorted({name for name in header if header.count(name) > 1})
-        if doubled:
-            faults.add(1, doubled[0], "expected different column names, got this one twice")
-            return
-        before = reader.line_num
-        for cells in reader:
-            # a quoted text may go on over several lines; the row is called by its first
-            line, before = before + 1, reader.line_num
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                faults.add(line, len(cells), f"expected {len(header)} cells, got {len(cells)}")
-                continue
-            yield line, {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True)}
-    except csv.Error as error:
-        faults.add(before + 1, 1, f"expected CSV: {error}")
-
-
-def _cell(name: str, cell: str) -> Any:
-    if not cell.strip():
-        return None
-    if name == "entities":
-        return [part.strip() for part in cell.split("|") if part.strip()]
-    if _kind(name) == "boxes":
-        return [[_number(number) for number in part.split()] for part in cell.split("|")]
-    return cell
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:  # reported with the row
-        return text
-
-
-def _row(path: Path, line: int, values: dict[str, Any], columns: dict[str, str], target: str, faults: _Faults) -> Row:
+def _row(reading: _Reading, line: int, values: Values, faults: Faults | None = None, check_files: bool = False) -> Row:
+    """The row of these values; with ``faults`` they are checked."""
+    faults = faults or Faults(reading.folder)
+    columns, target = reading.columns, reading.target
     name = None if values.get("id") == "" else values.get("id")
     if name is not None and (isinstance(name, bool) or not isinstance(name, str | int)):
         faults.add(line, "id", f"expected text, got {name!r}")
@@ -258,8 +293,8 @@ def _row(path: Path, line: int, values: dict[str, Any], columns: dict[str, str],
                 media[column] = value
         else:
             # not Path.is_file, which raises on names that are too long
-            file = path.parent / value
-            if os.path.isfile(file):
+            file = reading.folder / value
+            if not check_files or os.path.isfile(file):
                 media[column] = file
             else:
                 found = "a folder" if os.path.isdir(file) else "nothing"
@@ -280,7 +315,7 @@ def _row(path: Path, line: int, values: dict[str, Any], columns: dict[str, str],
         faults.add(line, "entities", f"expected a list of names, got {entities!r}")
         entities = []
     if not media and not entities and not broken:
-        faults.add(line, next(iter(columns)), f"expected at least one of {', '.join(columns)}, got none")
+        faults.add(line, None)
     split = None if values.get("split") == "" else values.get("split")
     if split is not None and (not isinstance(split, str) or split.lower() not in _SPLITS):
         faults.add(line, "split", f"expected train, valid or test, got {split!r}")
@@ -312,7 +347,7 @@ def _is_boxes(value: Any) -> bool:
     )
 
 
-def _label(line: int, target: str, value: Any, faults: _Faults) -> Any:
+def _label(line: int, target: str, value: Any, faults: Faults) -> Any:
     if value is None or value == "":
         return None
     if isinstance(value, bool):
@@ -332,22 +367,26 @@ def _finite(value: int | float) -> bool:
         return False
 
 
-def _same_kind_of_label(rows: list[Row], target: str, faults: _Faults) -> None:
-    """All labels are texts, or all numbers, or all lists; the odd ones out are faults."""
-    kinds: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.label is not None:
-            kind = (
-                "a list of texts"
-                if isinstance(row.label, list)
-                else "text"
-                if isinstance(row.label, str)
-                else "a number"
-            )
-            kinds.setdefault(kind, []).append(row)
-    if len(kinds) > 1:
-        usual = max(kinds, key=lambda kind: len(kinds[kind]))
-        for kind, odd in kinds.items():
+class _Labels:
+    """Sees to it that all labels are texts, or all numbers, or all lists; the odd ones out are faults."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.count: dict[str, int] = {}
+        self.first: dict[str, list[tuple[int, Any]]] = {}
+
+    def add(self, line: int, label: Any) -> None:
+        if label is None:
+            return
+        kind = "a list of texts" if isinstance(label, list) else "text" if isinstance(label, str) else "a number"
+        self.count[kind] = self.count.get(kind, 0) + 1
+        if self.count[kind] <= MOST_FAULTS_SHOWN:
+            self.first.setdefault(kind, []).append((line, label))
+
+    def check(self, faults: Faults) -> None:
+        usual = max(self.count, key=lambda kind: self.count[kind], default=None)
+        for kind, shown in self.first.items():
             if kind != usual:
-                for row in odd:
-                    faults.add(row.line, target, f"expected {usual} as in the other lines, got {row.label!r}")
+                for line, label in shown:
+                    faults.add(line, self.target, f"expected {usual} as in the other lines, got {label!r}")
+                faults.count += self.count[kind] - len(shown)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.memory import peak_bytes
 from hetgraph.errors import ManifestError
-from hetgraph.manifest import MOST_FAULTS_SHOWN, read_manifest
+from hetgraph.manifest import MOST_FAULTS_SHOWN, Row, read_manifest
 
 
 @pytest.fixture
@@ -347,8 +349,8 @@ def test_faults_of_videos_tables_and_boxes_name_line_and_column(folder, row, fau
         ("m.jsonl", "\n \n", "no samples"),
         ("m.csv", "", "no samples"),
         ("m.csv", "text,label\n", "no samples"),
-        ("m.txt", "x", r"a manifest is \.jsonl or \.csv, got \.txt"),
-        ("manifest", "x", r"a manifest is \.jsonl or \.csv, got no suffix"),
+        ("m.txt", "x", r"a manifest is \.jsonl, \.csv or \.parquet, got \.txt"),
+        ("manifest", "x", r"a manifest is \.jsonl, \.csv or \.parquet, got no suffix"),
         (
             "m.csv",
             "id,label\n1,2\n",
@@ -432,3 +434,174 @@ def test_a_table_that_python_wrote_comes_back_cell_by_cell(shelf, rows) -> None:
         assert found.media == {"text": text}
         assert found.label == (label if label.strip() else None)
         assert found.extra == {"note": note if note.strip() else None}
+
+
+# ---- Parquet ----------------------------------------------------------------------------------------------------
+
+
+def put_parquet(folder: Path, rows: list[dict], name: str = "m.parquet", **options) -> Path:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'hetgraph[parquet]'")
+    from pyarrow import parquet
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = pyarrow.table({name: [row.get(name) for row in rows] for name in names})
+    parquet.write_table(table, folder / name, **options)
+    return folder / name
+
+
+def test_parquet_gives_the_same_rows_as_json_lines(folder) -> None:
+    table, lines = read_manifest(put_parquet(folder, ROWS)), read_manifest(put(folder, "m.jsonl", ROWS))
+    assert table.columns == lines.columns
+    assert table.ignored == lines.ignored
+    for a, b in zip(table.rows, lines.rows, strict=True):
+        # a table has every column in every row
+        assert (a.id, a.line, a.media, a.entities, a.label, a.split) == (
+            *(b.id, b.line, b.media, b.entities, b.label, b.split),
+        )
+
+
+def test_faults_of_parquet_name_row_and_column(folder) -> None:
+    rows = [{"id": "a", "image": "a.png", "split": "?"}, {"id": "b", "image": "gone.png"}, {"id": "a", "image": None}]
+    assert faults(put_parquet(folder, rows)) == [
+        "line 1, column split: expected train, valid or test, got '?'",
+        "line 2, column image: expected a file, found nothing at 'gone.png'",
+        "line 3, column image: expected at least one of image, got none",
+        "line 3, column id: expected a unique id, got 'a' again (first in line 1)",
+    ]
+    assert faults(put_parquet(folder, [{"text": "x", "label": float("nan")}])) == [
+        "line 1, column label: expected text, a finite number or a list of texts, got nan"
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_parquet_rows_are_found_in_any_order_over_groups_of_any_size(folder, size) -> None:
+    rows = read_manifest(put_parquet(folder, [{"text": f"t{i}"} for i in range(20)], row_group_size=size)).rows
+    for order in (range(20), range(19, -1, -1), [5, 5, 19, 0, 6, 4]):
+        assert [rows[i].media["text"] for i in order] == [f"t{i}" for i in order]
+    assert [row.media["text"] for row in rows[3:18:4]] == ["t3", "t7", "t11", "t15"]
+
+
+def test_what_is_no_parquet_is_one_message(folder) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'hetgraph[parquet]'")
+    with pytest.raises(ManifestError, match=r"m\.parquet: expected Parquet"):
+        read_manifest(put(folder, "m.parquet", '{"text": "x"}'))
+
+
+# ---- long manifests ---------------------------------------------------------------------------------------------
+
+LONG = 100_000
+
+
+def long_manifest(folder: Path, form: str, count: int = LONG, **changed: dict) -> Path:
+    """Rows of some 300 bytes; ``changed`` replaces values of the rows r5, r7000, ..."""
+    path = folder / f"long.{form}"
+    word = "word " * 50
+    with open(path, "w", encoding="utf-8") as file:
+        if form == "csv":
+            file.write("id,text,label,split\n")
+        for i in range(count):
+            row = {"id": f"s{i}", "text": f"{word}{i}", "label": i % 7, "split": ("train", "test")[i % 2]}
+            row |= changed.get(f"r{i}", {})
+            file.write((",".join(map(str, row.values())) if form == "csv" else json.dumps(row)) + "\n")
+    return path
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux keeps the mark")
+
+
+@linux
+@pytest.mark.parametrize(
+    ("form", "count", "most"), [("jsonl", LONG, 15e6), ("csv", 40_000, 8e6), ("parquet", 40_000, 14e6)]
+)
+def test_a_hundred_thousand_rows_are_read_in_the_memory_of_their_places(folder, form, count, most) -> None:
+    if form == "parquet":
+        rows = [{"id": f"s{i}", "text": f"{'word ' * 50}{i}", "split": ("train", "test")[i % 2]} for i in range(count)]
+        path = put_parquet(folder, rows, row_group_size=8192, use_dictionary=False, compression="none")
+        del rows
+    else:
+        path = long_manifest(folder, form, count)
+    assert path.stat().st_size > 250 * count
+    found = []
+
+    def read() -> None:
+        manifest = read_manifest(path)
+        test = manifest.split("test")
+        found[:] = [manifest.rows, sum(1 for row in test if row.media["text"].endswith(f" {row.id[1:]}"))]
+
+    assert peak_bytes(read) < most, "a list of the rows takes more than 600 bytes of each"
+    rows, right = found
+    assert right == count // 2
+    assert rows[37_777].id == "s37777"
+
+
+def test_faults_far_apart_in_a_long_manifest_are_all_counted(folder) -> None:
+    changed = {f"r{i}": {"split": "?"} for i in range(0, 10_000, 10)} | {"r9999": {"id": "s3"}, "r4": {"label": "x"}}
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(long_manifest(folder, "jsonl", 10_000, **changed))
+    lines = str(caught.value).split("\n  ")
+    assert lines[0].endswith(": 1002 faults")
+    assert lines[1] == "line 1, column split: expected train, valid or test, got '?'"
+    assert lines[2] == "line 5, column label: expected a number as in the other lines, got 'x'"
+    assert len(lines) == MOST_FAULTS_SHOWN + 2
+    assert lines[-1] == f"... and {1002 - MOST_FAULTS_SHOWN} more"
+
+
+def test_repeated_ids_of_a_whole_manifest_are_counted_to_the_last(folder) -> None:
+    path = put(folder, "m.jsonl", [{"id": "ab"[i % 2], "text": "x"} for i in range(300)])
+    with pytest.raises(ManifestError, match="298 faults") as caught:
+        read_manifest(path)
+    assert "line 4, column id: expected a unique id, got 'b' again (first in line 2)" in str(caught.value)
+
+
+# ---- rows on demand ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "m.csv"])
+def test_rows_are_a_sequence_that_reads_the_file_again(folder, name) -> None:
+    lines = ["", '\ufeff{"text": "a", "split": "test"}', "", '{"text": "b\\nc"}', '{"text": "d", "split": "test"}']
+    table = ["\ufefftext,split", "a,test", "", '"b', 'c",', "d,test"]
+    data = "\n".join(lines[1:] if name == "m.jsonl" else table).encode()
+    manifest = read_manifest(put(folder, name, data))
+    rows = manifest.rows
+    assert [row.media["text"] for row in rows] == ["a", "b\nc", "d"]
+    assert [rows[i].media["text"] for i in (2, 0, -1, -3, 1)] == ["d", "a", "d", "a", "b\nc"]
+    assert list(rows[1:]) == [rows[1], rows[2]]
+    assert manifest.split("test") == [rows[0], rows[2]]
+    assert manifest.split("test")[1].media["text"] == "d"
+    assert list(pickle.loads(pickle.dumps(rows[1:]))) == list(rows[1:])
+    assert rows != [*rows, rows[0]]
+    with pytest.raises(IndexError):
+        rows[3]
+
+
+def test_a_manifest_that_changes_under_way_is_not_read_on(folder) -> None:
+    path = put(folder, "m.jsonl", [{"text": "a"}, {"text": "b"}])
+    rows = read_manifest(path).rows
+    put(folder, "m.jsonl", [{"text": "a longer"}, {"text": "b"}])
+    for use in (lambda: rows[0], lambda: list(rows)):
+        with pytest.raises(ManifestError, match="has changed since it was checked"):
+            use()
+    path.unlink()
+    with pytest.raises(ManifestError, match="cannot be read: No such file"):
+        rows[0]
+
+
+def test_files_need_not_be_there_if_their_reader_will_say_so(folder) -> None:
+    path = put(folder, "m.jsonl", [{"id": "a", "image": "gone.png"}, {"id": "b", "image": "pictures"}])
+    assert len(faults(path)) == 2
+    assert list(read_manifest(path, check_files=False).rows) == [
+        Row("a", 1, {"image": folder / "gone.png"}),
+        Row("b", 2, {"image": folder / "pictures"}),
+    ]
+
+
+def test_broken_lines_and_faulty_rows_are_reported_together(folder) -> None:
+    lines = [b'{"text": "x", "split": "?"}', b"{", b'{"text": "caf\xe9"}', b'{"image": "gone.png"}']
+    assert [fault.split(":")[0] for fault in faults(put(folder, "m.jsonl", b"\n".join(lines)))] == [
+        *("line 1, column split", "line 2, column 1", "line 3, column 14", "line 4, column image"),
+    ]
+    table = b'text,split\nx,?\ncaf\xe9,test\n"x"y,test\nx,test,\n\xff"x\ny\n"\nx,!\n'
+    assert [fault.split(":")[0] for fault in faults(put(folder, "m.csv", table))] == [
+        *("line 2, column split", "line 3, column 4", "line 4, column 1", "line 5, column 3"),
+        *("line 6, column 1", "line 7, column 1", "line 8, column 1"),
+    ]
