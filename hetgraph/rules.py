@@ -9,14 +9,13 @@ Structured rules (:data:`all_pairs`, :func:`window`, :data:`following`) are neve
 they know their sparse form, so that 5,000 frames do not cost 25 million pairs.
 
 Fields the geometric rules read: ``box`` ``[N, 4]`` as x1, y1, x2, y2 (any unit, y down), ``pos``
-``[N, 2 or 3]``, ``time`` ``[N, 2]`` as start, end in seconds.
+``[N, 2 or 3]``, ``time`` ``[N, 2]`` as start, end in seconds. What they are is in :mod:`hetgraph.rules_geometry`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from functools import reduce
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,45 +23,12 @@ from torch import Tensor
 
 from .compiled import compiled
 from .errors import HetgraphError
-
-
-class NodeSet(Mapping[str, Tensor]):
-    """The nodes of one type in a batch, as a rule sees them: field name -> ``[B, N, width]``.
-
-    Args:
-        fields: name -> function that gives the padded tensor; called on first use.
-        valid: bool ``[B, N]``, which places hold a node.
-    """
-
-    def __init__(self, fields: Mapping[str, Callable[[], Tensor]], valid: Tensor, name: str = "") -> None:
-        self._make = dict(fields)
-        self._made: dict[str, Tensor] = {}
-        self.valid = valid
-        self.name = name
-
-    def __getitem__(self, key: str) -> Tensor:
-        if key not in self._make:
-            raise HetgraphError(f"node type {self.name!r} has no field {key!r}; it has {sorted(self._make)}")
-        if key not in self._made:
-            self._made[key] = self._make[key]()
-        return self._made[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._make)
-
-    def __len__(self) -> int:
-        return len(self._make)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Base of the built-in rules: frozen values with a JSON form."""
-
-    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
-        raise NotImplementedError
-
-    def spec(self) -> dict[str, Any]:
-        return {"rule": type(self).__name__, **asdict(self)}
+from .rules_base import NodeSet as NodeSet
+from .rules_base import Rule as Rule
+from .rules_base import centre_of, not_self, rows_of
+from .rules_geometry import SPATIAL as SPATIAL
+from .rules_geometry import After, Before, Direction, Inside, Overlapping, Spatial
+from .rules_geometry import spatial_classes as spatial_classes
 
 
 @dataclass(frozen=True)
@@ -119,27 +85,6 @@ class Given(Rule):
         raise HetgraphError("given edges come with the sample; this rule is never evaluated")
 
 
-def _rows(nodes: NodeSet, field: str) -> Tensor:
-    """A field as ``[B, N, width]``; one number per node (width 0) becomes width 1."""
-    value = nodes[field].float()
-    return value[..., None] if value.dim() == nodes.valid.dim() else value
-
-
-def _centre(nodes: NodeSet, field: str) -> Tensor:
-    """Centres ``[B, N, 2 or 3]`` of a box, an interval (``[.., 1]``) or a point field."""
-    value = _rows(nodes, field)
-    if field == "time":
-        return value.mean(-1, keepdim=True)
-    if value.shape[-1] == 4:
-        return (value[..., :2] + value[..., 2:]) / 2
-    return value
-
-
-def _axes_first(value: Tensor) -> Tensor:
-    """``[B, N, d]`` -> ``[d, B, N]``, in whose last dimension pairs of nodes are compared several times faster."""
-    return value.movedim(-1, 0).contiguous()
-
-
 @dataclass(frozen=True)
 class Nearest(Rule):
     """Every destination hears its ``k`` nearest sources by Euclidean distance; ties are all kept.
@@ -156,7 +101,7 @@ class Nearest(Rule):
             raise HetgraphError(f"nearest: k must be a positive integer, got {self.k!r}")
 
     def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
-        a, b = _centre(src, self.field), _centre(dst, self.field)
+        a, b = centre_of(src, self.field), centre_of(dst, self.field)
         pairs = a.shape[-2] * b.shape[0:-1].numel()
         # of more axes torch may sum in another order
         if a.shape[-1] == b.shape[-1] <= 3 and _worth_compiling(a, pairs, self.k):
@@ -191,8 +136,14 @@ class Similar(Rule):
             raise HetgraphError("similar: threshold must be a number, got nan")
 
     def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
-        a = torch.nn.functional.normalize(_rows(src, self.field), dim=-1)
-        b = torch.nn.functional.normalize(_rows(dst, self.field), dim=-1)
+        widths = [rows_of(nodes, self.field).shape[-1] for nodes in (src, dst)]
+        if widths[0] != widths[1]:
+            raise HetgraphError(
+                f"similar: field {self.field!r} has {widths[0]} numbers in {src.name!r}, {widths[1]} in {dst.name!r}; "
+                "expected vectors of one space"
+            )
+        a = torch.nn.functional.normalize(rows_of(src, self.field), dim=-1)
+        b = torch.nn.functional.normalize(rows_of(dst, self.field), dim=-1)
         # rounding leaves cosines just outside -1 .. 1, which a threshold of -1 must not cut off
         cosine = (a @ b.transpose(-1, -2)).clamp(-1.0, 1.0)
         return _keep_k(1 - cosine, self.k, src, dst) & (cosine >= self.threshold)
@@ -229,73 +180,6 @@ def _keep_k_plain(distance: Tensor, k: int, src: NodeSet, dst: NodeSet) -> Tenso
 
 
 @dataclass(frozen=True)
-class Direction(Rule):
-    """The source lies mainly to one side of the destination: centres, y pointing down.
-
-    ``left_of`` connects where the source's centre is to the left and the horizontal distance is at
-    least the vertical one; the other three likewise.
-    """
-
-    side: str
-    field: str = "box"
-
-    def __post_init__(self) -> None:
-        if self.side not in ("left", "right", "above", "below"):
-            raise HetgraphError(f"direction: side must be left, right, above or below, got {self.side!r}")
-
-    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
-        a, b = (_axes_first(_centre(nodes, self.field)[..., :2]) for nodes in (src, dst))
-        step = b[..., None, :] - a[..., :, None]
-        if len(step) != 2:
-            raise HetgraphError(f"node type {src.name!r}: field {self.field!r} has one number, a direction takes two")
-        dx, dy = step
-        if self.side == "left":
-            return (dx > 0) & (dx >= dy.abs())
-        if self.side == "right":
-            return (dx < 0) & (-dx >= dy.abs())
-        if self.side == "above":
-            return (dy > 0) & (dy >= dx.abs())
-        return (dy < 0) & (-dy >= dx.abs())
-
-
-def _spans(nodes: NodeSet, field: str) -> tuple[Tensor, Tensor]:
-    """Lower and upper corners ``[d, B, N]`` of boxes (width 4) or intervals (width 2)."""
-    value = _rows(nodes, field)
-    if value.shape[-1] not in (2, 4):
-        raise HetgraphError(
-            f"node type {nodes.name!r}: field {field!r} must be an interval (2 numbers) or a box (4), "
-            f"got {value.shape[-1]}"
-        )
-    low, high = _axes_first(value).chunk(2)
-    return low, high
-
-
-@dataclass(frozen=True)
-class Inside(Rule):
-    """The source's box (or interval) lies within the destination's; equal ones count, itself does not."""
-
-    field: str = "box"
-
-    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
-        (a1, a2), (b1, b2) = _spans(src, self.field), _spans(dst, self.field)
-        inside = (a1[..., :, None] >= b1[..., None, :]) & (a2[..., :, None] <= b2[..., None, :])
-        return _not_self(reduce(torch.logical_and, inside), src, dst)
-
-
-@dataclass(frozen=True)
-class Overlapping(Rule):
-    """The two boxes (or intervals) share an area (a duration) greater than zero; itself does not count."""
-
-    field: str = "box"
-
-    def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
-        (a1, a2), (b1, b2) = _spans(src, self.field), _spans(dst, self.field)
-        low = torch.maximum(a1[..., :, None], b1[..., None, :])
-        high = torch.minimum(a2[..., :, None], b2[..., None, :])
-        return _not_self(reduce(torch.logical_and, high > low), src, dst)
-
-
-@dataclass(frozen=True)
 class Same(Rule):
     """The two nodes carry the same value of a field (a group number, a speaker); itself does not count."""
 
@@ -304,17 +188,12 @@ class Same(Rule):
     def __call__(self, src: NodeSet, dst: NodeSet) -> Tensor:
         a, b = src[self.field], dst[self.field]
         equal = a.unsqueeze(-2 if a.dim() > 2 else -1) == b.unsqueeze(-3 if b.dim() > 2 else -2)
-        return _not_self(equal.all(-1) if a.dim() > 2 else equal, src, dst)
-
-
-def _not_self(mask: Tensor, src: NodeSet, dst: NodeSet) -> Tensor:
-    if src is dst:
-        mask = mask & ~torch.eye(mask.shape[-1], dtype=torch.bool, device=mask.device)
-    return mask
+        return not_self(equal.all(-1) if a.dim() > 2 else equal, src, dst)
 
 
 all_pairs = AllPairs()
 following = Window(before=1, after=-1)
+preceding = Window(before=-1, after=1)
 given = Given()
 left_of = Direction("left")
 right_of = Direction("right")
@@ -322,6 +201,7 @@ above = Direction("above")
 below = Direction("below")
 inside = Inside()
 overlapping = Overlapping()
+during = Overlapping("time")
 
 
 def window(size: int | None = None, *, before: int = 0, after: int = 0, loops: bool = True) -> Window:
@@ -343,13 +223,35 @@ def similar(k: int, threshold: float = -1.0, field: str = "x") -> Similar:
     return Similar(k, threshold, field)
 
 
+def spatial(aspect: float = 1.0, field: str = "box") -> dict[str, Spatial]:
+    """The 11 spatial relations of ReGAT, name -> rule: edge types that no pair of boxes has two of.
+
+    One edge type with 11 relations instead: :func:`hetgraph.relations.spatial_edges`.
+    """
+    return {name: Spatial(name, aspect, field) for name in SPATIAL}
+
+
+def before(within: float | None = None, field: str = "time") -> Before:
+    """Sources that end before the destination begins; see :class:`Before`."""
+    return Before(within, field)
+
+
+def after(within: float | None = None, field: str = "time") -> After:
+    """Sources that begin after the destination ends; see :class:`After`."""
+    return After(within, field)
+
+
 def same(field: str = "group") -> Same:
     """Nodes that carry the same value of ``field``; see :class:`Same`."""
     return Same(field)
 
 
 _BUILT_IN: dict[str, type[Rule]] = {
-    cls.__name__: cls for cls in (AllPairs, Window, Given, Nearest, Similar, Direction, Inside, Overlapping, Same)
+    cls.__name__: cls
+    for cls in (
+        *(AllPairs, Window, Given, Nearest, Similar, Same),
+        *(Direction, Inside, Overlapping, Spatial, Before, After),
+    )
 }
 
 
