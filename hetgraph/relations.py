@@ -65,9 +65,9 @@ def scene_edges(
         subject, name, other = fact
         if name not in names:
             raise HetgraphError(f"scene graph: relation {name!r} is not one of {list(relations)[:8]}")
-        for place in (subject, other):
-            if not 0 <= place < len(objects):
-                raise HetgraphError(f"scene graph: fact {fact} is about object {place} of {len(objects)}")
+        for thing in (subject, other):
+            if not 0 <= thing < len(objects):
+                raise HetgraphError(f"scene graph: fact {fact} is about object {thing} of {len(objects)}")
         a, b = region[subject], region[other]
         if a is not None and b is not None:
             found[a, b, names[name]] = None
