@@ -1,4 +1,4 @@
-"""The command line: ``hetgraph demo | fit | evaluate | embed | compare | doctor | kg``."""
+"""The command line: ``hetgraph demo | fit | evaluate | embed | compare | encode | show | doctor | kg``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ app.add_typer(kg_app, name="kg")
 # no emoji: a column called audio:x and a colon are no cross mark
 console = Console(highlight=False, emoji=False)
 
-ManifestPath = Annotated[Path, typer.Argument(help="A .jsonl or .csv file with a line for each sample.")]
+ManifestPath = Annotated[Path, typer.Argument(help="A .jsonl, .csv or .parquet file with a row for each sample.")]
 Target = Annotated[str, typer.Option(help="The column to predict.")]
 Knowledge = Annotated[
     Path | None, typer.Option(help="A knowledge graph (.nt, .nt.gz, .ttl, .nq); its entities become nodes.")
@@ -40,6 +40,20 @@ Cache = Annotated[
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode everything anew and keep nothing.")]
 Model = Annotated[Path, typer.Option(help="A folder that `hetgraph fit` wrote.")]
+
+
+class OnError(StrEnum):
+    stop = "stop"
+    skip = "skip"
+
+
+Skip = Annotated[
+    OnError, typer.Option("--on-error", help="Of a file that cannot be read: stop, or go on without it and report it.")
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(help="Where skipped files are listed. Default: NAME.unreadable.jsonl beside the manifest."),
+]
 
 
 class Task(StrEnum):
@@ -116,6 +130,8 @@ def fit(
     ] = 0,
     cache: Cache = None,
     no_cache: NoCache = False,
+    on_error: Skip = OnError.stop,
+    report: Report = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores here.")] = None,
 ) -> None:
     """Train on your own files.
@@ -126,8 +142,8 @@ def fit(
     from .training import TrainingSettings
     from .workflow import ModelSettings, fit_manifest
 
-    rows = _labelled(manifest, target)
-    with _bars() as encoding:
+    rows = _labelled(manifest, target, on_error)
+    with _skipping(on_error, manifest, report) as quarantine, _bars() as encoding:
         done = fit_manifest(
             rows,
             output,
@@ -142,16 +158,17 @@ def fit(
             encoding=encoding,
             progress=True,
             workers=workers,
+            quarantine=quarantine,
         )
-    for note in done.notes:
-        console.print(note, markup=False)
-    best = done.history.best_epoch
-    kept = "" if best is None else f", epoch {best + 1} kept"
-    console.print(f"{len(done.history.loss)} epochs{kept}, {sum(done.history.seconds):.0f} s of training")
-    _print_scores(done.scores)
-    console.print(f"model in {output}", markup=False)
-    if json_file:
-        _write_json(json_file, done.scores)
+        for note in done.notes:
+            console.print(note, markup=False)
+        best = done.history.best_epoch
+        kept = "" if best is None else f", epoch {best + 1} kept"
+        console.print(f"{len(done.history.loss)} epochs{kept}, {sum(done.history.seconds):.0f} s of training")
+        _print_scores(done.scores)
+        console.print(f"model in {output}", markup=False)
+        if json_file:
+            _write_json(json_file, done.scores)
 
 
 @app.command()
@@ -163,19 +180,20 @@ def evaluate(
     knowledge: Knowledge = None,
     cache: Cache = None,
     no_cache: NoCache = False,
+    on_error: Skip = OnError.stop,
+    report: Report = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores here.")] = None,
 ) -> None:
     """Score a model on a split of a manifest."""
-    from .manifest import read_manifest
     from .workflow import evaluate_manifest, load_model, with_splits
 
-    rows = with_splits(read_manifest(manifest, target=target), model)
+    rows = with_splits(_read(manifest, target, on_error), model)
     loaded, pipeline = load_model(model, graph=_graph(knowledge), cache=_cache_folder(manifest, cache, no_cache))
-    with _bars() as encoding:
-        scores = evaluate_manifest(rows, loaded, pipeline, split, encoding)
-    _print_scores({split: scores})
-    if json_file:
-        _write_json(json_file, scores)
+    with _skipping(on_error, manifest, report) as quarantine, _bars() as encoding:
+        scores = evaluate_manifest(rows, loaded, pipeline, split, encoding, quarantine)
+        _print_scores({split: scores})
+        if json_file:
+            _write_json(json_file, scores)
 
 
 @app.command()
@@ -187,6 +205,8 @@ def embed(
     knowledge: Knowledge = None,
     cache: Cache = None,
     no_cache: NoCache = False,
+    on_error: Skip = OnError.stop,
+    report: Report = None,
 ) -> None:
     """Write the joint representation Z of every sample, and the states of its nodes.
 
@@ -194,19 +214,19 @@ def embed(
     the header. Parquet: a row per sample with `id`, `z` and a list of node states per node type.
     """
     from .embeddings import write_embeddings
-    from .manifest import read_manifest
     from .workflow import embed_samples, encode_rows, load_model, rows_for, with_splits
 
-    rows = with_splits(read_manifest(manifest), model)
+    rows = with_splits(_read(manifest, "label", on_error), model)
     loaded, pipeline = load_model(model, graph=_graph(knowledge), cache=_cache_folder(manifest, cache, no_cache))
     chosen = rows_for(rows, pipeline, split)
-    with _bars() as encoding:
-        samples = encode_rows(pipeline, chosen, None, encoding, split)
-    z, nodes, owner = embed_samples(loaded, samples)
-    write_embeddings(output, [row.id for row in chosen], z, nodes, owner)
-    console.print(
-        f"{len(chosen)} samples, Z {list(z.shape)}, {sum(map(len, nodes.values()))} nodes in {output}", markup=False
-    )
+    with _skipping(on_error, manifest, report) as quarantine, _bars() as encoding:
+        samples = encode_rows(pipeline, chosen, None, encoding, split, quarantine)
+        z, nodes, owner = embed_samples(loaded, samples)
+        write_embeddings(output, [str(sample.id) for sample in samples], z, nodes, owner)
+        console.print(
+            f"{len(samples)} samples, Z {list(z.shape)}, {sum(map(len, nodes.values()))} nodes in {output}",
+            markup=False,
+        )
 
 
 _OWN = "Default: what suits a built-in data set, else "
@@ -247,6 +267,8 @@ def compare(
     knowledge: Knowledge = None,
     cache: Cache = None,
     no_cache: NoCache = False,
+    on_error: Skip = OnError.stop,
+    report: Report = None,
     workers: Annotated[int, typer.Option(min=0, help="Trainings side by side; 0: one after the other, here.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Keeps every finished run. Default: outputs/compare/DATA.")
@@ -290,25 +312,26 @@ def compare(
     # on models this small one thread is fastest, and repeats exactly
     torch.set_num_threads(1)
     output = output or Path("outputs/compare") / Path(data).stem
-    if named:
-        # loaded several times for every seed: encoding once is enough
-        source = _named_source(data, folder, None if no_cache else cache or output / "cache")
-    else:
-        source = _manifest_source(Path(data), target, use, task, knowledge, cache, no_cache)
-    try:
-        with _runs_bar() as watch:
-            result = run(source, settings, output, workers=workers, watch=watch)
-    except KeyboardInterrupt:
-        console.print(f"interrupted; the finished runs are in {output}, the same command goes on", markup=False)
-        raise typer.Exit(130) from None
-    _show_comparison(result)
-    console.print(f"all runs in {output}", markup=False)
-    if json_file:
-        _write_json(json_file, result)
-    if plot:
-        from .comparison_report import draw
+    with _skipping(OnError.stop if named else on_error, Path(data), report) as quarantine:
+        if named:
+            # loaded several times for every seed: encoding once is enough
+            source = _named_source(data, folder, None if no_cache else cache or output / "cache")
+        else:
+            source = _manifest_source(Path(data), target, use, task, knowledge, cache, no_cache, quarantine)
+        try:
+            with _runs_bar() as watch:
+                result = run(source, settings, output, workers=workers, watch=watch)
+        except KeyboardInterrupt:
+            console.print(f"interrupted; the finished runs are in {output}, the same command goes on", markup=False)
+            raise typer.Exit(130) from None
+        _show_comparison(result)
+        console.print(f"all runs in {output}", markup=False)
+        if json_file:
+            _write_json(json_file, result)
+        if plot:
+            from .comparison_report import draw
 
-        draw(result, plot)
+            draw(result, plot)
     if result["failures"]:
         raise typer.Exit(1)
 
@@ -357,12 +380,13 @@ def _manifest_source(
     knowledge: Path | None,
     cache: Path | None,
     no_cache: bool,
+    quarantine: Any,
 ) -> Any:
     """The samples of a manifest; its split is the same for every seed."""
     from .comparison_runs import Always, Parts
     from .workflow import prepare
 
-    rows = _labelled(manifest, target)
+    rows = _labelled(manifest, target, OnError.stop if quarantine is None else OnError.skip)
     with _bars() as encoding:
         made = prepare(
             rows,
@@ -371,6 +395,7 @@ def _manifest_source(
             graph=_graph(knowledge),
             cache=_cache_folder(manifest, cache, no_cache),
             encoding=encoding,
+            quarantine=quarantine,
         )
     if "test" not in made.samples:
         raise HetgraphError(f"{manifest}: no test sample has a label to compare with")
@@ -423,6 +448,90 @@ def _runs_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @app.command()
+def encode(
+    manifest: ManifestPath,
+    use: Annotated[list[str] | None, typer.Option(help="A media column to encode; repeat. Default: all.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes, of a thread each. Default: a process per core.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the encoded samples into this folder.")] = None,
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="Files of the output. Default: a thousand samples each.")
+    ] = None,
+    target: Target = "label",
+    knowledge: Knowledge = None,
+    cache: Cache = None,
+    on_error: Skip = OnError.stop,
+    report: Report = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write what was done here.")] = None,
+) -> None:
+    """Encode all media ahead, so that training need not.
+
+    They go into the cache that the other commands read. Interrupted or killed, the same command goes on.
+    """
+    from .encoding import default_workers, encode_manifest, write_samples
+    from .pipeline import Pipeline
+    from .workflow import choose_columns
+
+    if shards is not None and output is None:
+        raise HetgraphError("--shards is about the files of --output, and there is none")
+    rows = _read(manifest, target, on_error)
+    _about(rows)
+    folder = _cache_folder(manifest, cache, False)
+    with _skipping(on_error, manifest, report) as quarantine, _bars() as encoding:
+        pipeline = Pipeline.for_columns(choose_columns(rows, use), graph=_graph(knowledge), cache=folder)
+        total = sum(rows.counts[medium.column] for medium in pipeline.media)
+        processes = workers or default_workers(total)
+        done = encode_manifest(
+            rows, pipeline, workers=processes, quarantine=quarantine, progress=encoding("media", total)
+        )
+        for column, computed in done.computed.items():
+            lost = 0 if quarantine is None else sum(one.column == column for one in quarantine.found)
+            console.print(
+                f"{column}: {computed} encoded, {done.found[column]} known already"
+                + (f", {lost} unreadable" if lost else ""),
+                markup=False,
+            )
+        console.print(f"cache in {folder}", markup=False)
+        if output is not None:
+            samples = write_samples(
+                *(rows, pipeline, output),
+                shards=shards,
+                workers=processes,
+                skip=quarantine is not None,
+                progress=encoding("samples", len(rows.rows)),
+            )
+            console.print(f"{samples} samples in {output}", markup=False)
+        if json_file:
+            _write_json(json_file, {"computed": done.computed, "found": done.found})
+
+
+@app.command()
+def show(
+    manifest: ManifestPath,
+    name: Annotated[str, typer.Option("--id", help="Which sample.")],
+    output: Annotated[Path | None, typer.Option(help="A .png file. Default: outputs/show/ID.png.")] = None,
+    use: Annotated[list[str] | None, typer.Option(help="A media column to show; repeat. Default: all.")] = None,
+    target: Target = "label",
+    knowledge: Knowledge = None,
+    cache: Cache = None,
+    no_cache: NoCache = False,
+) -> None:
+    """Draw one sample: its media, the nodes they become, and the edges between them."""
+    from .pipeline import Pipeline
+    from .showing import show_sample
+    from .workflow import choose_columns
+
+    rows = _read(manifest, target, OnError.skip)
+    pipeline = Pipeline.for_columns(
+        choose_columns(rows, use), graph=_graph(knowledge), cache=_cache_folder(manifest, cache, no_cache)
+    )
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:100].lstrip(".") or "sample"
+    path = show_sample(rows, name, pipeline, output or Path("outputs/show") / f"{safe}.png")
+    console.print(f"picture in {path}", markup=False)
+
+
+@app.command()
 def doctor() -> None:
     """Versions, devices, broken or missing packages, each with the command that mends it."""
     from . import __version__
@@ -446,15 +555,40 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _labelled(manifest: Path, target: str) -> Any:
+def _read(manifest: Path, target: str, on_error: OnError) -> Any:
+    """A manifest; with skip, files that are not there are left to their reader."""
+    from .manifest import read_manifest
+
+    return read_manifest(manifest, target=target, check_files=on_error is OnError.stop)
+
+
+@contextmanager
+def _skipping(on_error: OnError, manifest: Path, report: Path | None) -> Iterator[Any]:
+    """A quarantine if files that cannot be read are to be skipped; then the report, a word and exit code 1."""
+    from .encoding import report_of
+    from .quarantine import Quarantine
+
+    if on_error is OnError.stop:
+        yield None
+        return
+    quarantine = Quarantine()
+    report = report or report_of(manifest)
+    try:
+        yield quarantine
+    finally:
+        quarantine.write(report)
+    if quarantine:
+        console.print(f"{quarantine.summary()}; see {report}", markup=False)
+        raise typer.Exit(1)
+
+
+def _labelled(manifest: Path, target: str, on_error: OnError) -> Any:
     """The rows of a manifest of which some have a label, with a word about them.
 
     Raises:
         HetgraphError: the manifest is wrong, or no row has a label.
     """
-    from .manifest import read_manifest
-
-    rows = read_manifest(manifest, target=target)
+    rows = _read(manifest, target, on_error)
     if all(row.label is None for row in rows.rows):
         raise HetgraphError(f"{manifest}: no sample has a value in the column {target!r}; --target names another")
     _about(rows)

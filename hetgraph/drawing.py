@@ -29,9 +29,9 @@ Edge = tuple[str, int, str, str, int, float]
 NODES = ("region", "frame", "token", "entity")
 
 _WIDTH, _HEIGHT = 12.8, 8.6  # inches; everything below is placed in units of one tenth of an inch
-_INK, _SOFT, _PAPER = "#222222", "#85857f", "#fbfbf9"
-_RELATIONS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a5195", "#a6761d", "#56b4e9", "#e6ab02")
-_OTHER = "#9a9a9a"
+INK, SOFT, PAPER = "#222222", "#85857f", "#fbfbf9"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a5195", "#a6761d", "#56b4e9", "#e6ab02")
+OTHER = "#9a9a9a"
 _PANEL, _MIDDLE = 44.0, 54.0  # side of the picture, height of its centre
 _WORDS, _WAVE = 25.0, 10.8  # heights of the words (below something) and of the sound's axis
 _MOST_ENTITIES = 24
@@ -94,13 +94,13 @@ def draw_sample(
     }
     drawn = _strongest(edges, counts, strongest)
 
-    figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=dpi, facecolor=_PAPER)
+    figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=dpi, facecolor=PAPER)
     FigureCanvasAgg(figure)
     page = figure.add_axes((0, 0, 1, 1), facecolor="none")
     page.set(xlim=(0, _WIDTH * 10), ylim=(0, _HEIGHT * 10))
     page.axis("off")
-    _line(page, 83.4, title, 120, 15.0, "bold")
-    _line(page, 79.9, answer, 84, 11.5, "normal")
+    text_line(page, 83.4, title, 120, 15.0, "bold")
+    text_line(page, 79.9, answer, 84, 11.5, "normal")
 
     touched: dict[str, dict[int, float]] = {kind: {} for kind in NODES}
     for source, i, _, target, j, weight in drawn:
@@ -114,7 +114,7 @@ def draw_sample(
     _draw_sound(page, wave, rate, frames_M2, touched["frame"], places)
     _draw_words(page, words or (), touched["token"], places, _WORDS if seen or entities else _MIDDLE)
     _draw_edges(page, drawn, places, (right + _PANEL / 2, _MIDDLE))
-    return _save(figure, Path(path))
+    return save_png(figure, Path(path))
 
 
 # --- checking ----------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def _glyphs() -> frozenset[int]:
     return frozenset(get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap())
 
 
-def _clean(text: str, most: int) -> str:
+def clean(text: str, most: int) -> str:
     """One line that the font can show: a box for any other sign, and an ellipsis if it is too long."""
     line = " ".join(unicodedata.normalize("NFC", str(text)).split())
     shown = "".join(c if ord(c) in _glyphs() and c.isprintable() else "\u25a1" for c in line)
@@ -181,7 +181,7 @@ def _clean(text: str, most: int) -> str:
 # --- the parts ---------------------------------------------------------------------------------------------
 
 
-def _advance(text: str, size: float, weight: str = "normal") -> float:
+def advance(text: str, size: float, weight: str = "normal") -> float:
     """Width of a text, in page units (a tenth of an inch)."""
     font = get_font(findfont(FontProperties(family="DejaVu Sans", weight=weight)))
     font.set_size(size, 72)
@@ -189,34 +189,34 @@ def _advance(text: str, size: float, weight: str = "normal") -> float:
     return font.get_width_height()[0] / 64 / 7.2
 
 
-def _line(page: Axes, y: float, text: str, room: float, size: float, weight: str) -> None:
+def text_line(page: Axes, y: float, text: str, room: float, size: float, weight: str) -> None:
     """A line of text at the left edge, smaller and then shorter until it fits."""
-    shown = _clean(text, 200)
-    size = max(8.0, size * min(1.0, room / max(_advance(shown, size, weight), 1e-9)))
-    while _advance(shown, size, weight) > room:
+    shown = clean(text, 200)
+    size = max(8.0, size * min(1.0, room / max(advance(shown, size, weight), 1e-9)))
+    while advance(shown, size, weight) > room:
         shown = shown[:-2] + "\u2026"
-    page.text(4, y, shown, fontsize=size, weight=weight, color=_INK, va="center", parse_math=False)
+    page.text(4, y, shown, fontsize=size, weight=weight, color=INK, va="center", parse_math=False)
 
 
-def _caption(page: Axes, x: float, y: float, text: str, side: str = "left") -> None:
-    page.text(x, y, text, fontsize=9, color=_SOFT, va="center", ha=side)
+def caption(page: Axes, x: float, y: float, text: str, side: str = "left") -> None:
+    page.text(x, y, text, fontsize=9, color=SOFT, va="center", ha=side, parse_math=False)
 
 
-def _dot(page: Axes, at: tuple[float, float], used: bool, size: float = 7.0) -> None:
+def dot(page: Axes, at: tuple[float, float], used: bool, size: float = 7.0) -> None:
     if used:
-        page.plot(*at, "o", markersize=size, color=_INK, markeredgecolor="white", zorder=6)
+        page.plot(*at, "o", markersize=size, color=INK, markeredgecolor="white", zorder=6)
     else:
-        page.plot(*at, "o", markersize=0.6 * size, color="white", markeredgecolor=_SOFT, alpha=0.7, zorder=5)
+        page.plot(*at, "o", markersize=0.6 * size, color="white", markeredgecolor=SOFT, alpha=0.7, zorder=5)
 
 
 def _draw_words(page: Axes, words: Sequence[str], touched: dict[int, float], places: dict, middle: float) -> None:
     if not words:
         return
     if len(words) > _MOST_WORDS:
-        _caption(page, 124, middle - 6.4, f"the first {_MOST_WORDS} of {len(words)} words", "right")
-    shown = [_clean(word, 18) or "\u25a1" for word in words[:_MOST_WORDS]]
+        caption(page, 124, middle - 6.4, f"the first {_MOST_WORDS} of {len(words)} words", "right")
+    shown = [clean(word, 18) or "\u25a1" for word in words[:_MOST_WORDS]]
     for size in (14.0, 12.0, 10.0, 8.0):
-        wide = [_advance(word, size) + 0.14 * size for word in shown]
+        wide = [advance(word, size) + 0.14 * size for word in shown]
         if sum(wide) < 118:
             break
     rows: list[list[int]] = [[]]
@@ -240,11 +240,11 @@ def _draw_words(page: Axes, words: Sequence[str], touched: dict[int, float], pla
                 va="center",
                 zorder=7,
                 parse_math=False,
-                color=_INK if used or not touched else _SOFT,
+                color=INK if used or not touched else SOFT,
                 bbox={
                     "boxstyle": "round,pad=0.2",
-                    "facecolor": "white" if used else _PAPER,
-                    "edgecolor": _INK if used else "none",
+                    "facecolor": "white" if used else PAPER,
+                    "edgecolor": INK if used else "none",
                     "linewidth": 0.9,
                 },
             )
@@ -270,8 +270,8 @@ def _draw_picture(
         axes = figure.add_axes((x / 128, y / 86, w / 128, h / 86), zorder=-1)
         axes.imshow(picture, aspect="auto", interpolation="nearest" if max(high, wide) < 300 else "antialiased")
         axes.axis("off")
-    page.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=_SOFT, linewidth=0.8))
-    _caption(page, x, y + h + 1.3, f"picture, {len(boxes)} regions" if len(boxes) else "picture")
+    page.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=SOFT, linewidth=0.8))
+    caption(page, x, y + h + 1.3, f"picture, {len(boxes)} regions" if len(boxes) else "picture")
     for i, (x0, y0, x1, y1) in enumerate(boxes):
         corner = (x + x0 * w, y + (1 - y1) * h)
         places["region", i] = (x + (x0 + x1) / 2 * w, y + (1 - (y0 + y1) / 2) * h)
@@ -281,12 +281,12 @@ def _draw_picture(
                 (x1 - x0) * w,
                 (y1 - y0) * h,
                 fill=False,
-                edgecolor=_INK,
+                edgecolor=INK,
                 linewidth=0.8,
                 alpha=0.5 if i in touched else 0.3,
             )
         )
-        _dot(page, places["region", i], i in touched)
+        dot(page, places["region", i], i in touched)
 
 
 def _draw_entities(page: Axes, entities: Sequence[str], touched: dict[int, float], left: float, places: dict) -> None:
@@ -297,7 +297,7 @@ def _draw_entities(page: Axes, entities: Sequence[str], touched: dict[int, float
     hidden = len(entities) - len(shown)
     x, y = left + _PANEL / 2, _MIDDLE
     text = f"{len(entities)} entities" if len(entities) > 1 else "1 entity"
-    _caption(page, x, y + _PANEL / 2 + 1.3, text + (f", {hidden} not shown" if hidden else ""), "center")
+    caption(page, x, y + _PANEL / 2 + 1.3, text + (f", {hidden} not shown" if hidden else ""), "center")
     # The ring is stretched upwards and cut into equal steps of height on either side: labels never touch.
     right = shown[: (len(shown) + 1) // 2]
     for side, column in ((1, right), (-1, shown[len(right) :][::-1])):
@@ -305,19 +305,19 @@ def _draw_entities(page: Axes, entities: Sequence[str], touched: dict[int, float
             up = 1 - 2 * (k + 0.5) / len(column)
             at = (x + side * 13 * math.sqrt(1 - (0.92 * up) ** 2), y + 0.48 * _PANEL * up)
             places["entity", i] = at
-            _dot(page, at, i in touched)
+            dot(page, at, i in touched)
             page.text(
                 at[0] + side * 1.3,
                 at[1],
-                _clean(entities[i], 16),
+                clean(entities[i], 16),
                 fontsize=10,
                 ha="left" if side > 0 else "right",
                 va="center",
-                color=_INK if i in touched or not touched else _SOFT,
+                color=INK if i in touched or not touched else SOFT,
                 weight="bold" if i in touched else "normal",
                 zorder=7,
                 parse_math=False,
-                path_effects=[withStroke(linewidth=3, foreground=_PAPER)],  # legible where an edge passes
+                path_effects=[withStroke(linewidth=3, foreground=PAPER)],  # legible where an edge passes
             )
 
 
@@ -329,7 +329,7 @@ def _draw_sound(
     seconds = max(len(wave) / rate, float(frames.max(initial=0.0)), 1e-9)
     x, w, y, h = 4.0, 120.0, _WAVE, 2.3
     text = f"sound, {seconds:.2f} s" + (f", {len(frames)} frames" if len(frames) else "")
-    _caption(page, x, y - h - 1.1, text)
+    caption(page, x, y - h - 1.1, text)
     if len(wave):
         columns = np.array_split(wave, min(len(wave), 900))
         loudest = max(float(np.abs(wave).max()), 1e-9)
@@ -337,12 +337,12 @@ def _draw_sound(
         high = np.array([c.max() for c in columns]) / loudest * h
         times = x + w * len(wave) / rate / seconds * (np.arange(len(columns)) + 0.5) / len(columns)
         page.fill_between(times, y + low, y + high, color="#9db8ad", linewidth=0.3, zorder=1)
-    page.plot([x, x + w], [y, y], color=_SOFT, linewidth=0.5, zorder=1)
+    page.plot([x, x + w], [y, y], color=SOFT, linewidth=0.5, zorder=1)
     step = -(-len(frames) // 120)
     for i, (begin, end) in enumerate(frames):
         places["frame", i] = (x + w * min(max((begin + end) / 2 / seconds, 0.0), 1.0), y + h + 1.4)
         if i in touched or i % step == 0:
-            _dot(page, places["frame", i], i in touched, size=6.0)
+            dot(page, places["frame", i], i in touched, size=6.0)
 
 
 def _draw_edges(page: Axes, edges: Sequence[Edge], places: dict, ring: tuple[float, float]) -> None:
@@ -353,7 +353,7 @@ def _draw_edges(page: Axes, edges: Sequence[Edge], places: dict, ring: tuple[flo
     for source, _, relation, target, _, weight in edges:
         mass[source, relation, target] = mass.get((source, relation, target), 0.0) + weight
     ranked = sorted(mass, key=lambda key: -mass[key])
-    colours = dict(zip(ranked, _RELATIONS, strict=False))
+    colours = dict(zip(ranked, COLOURS, strict=False))
     heaviest = edges[0][5] or 1.0
     for source, i, relation, target, j, weight in reversed(edges):
         share = weight / heaviest
@@ -369,21 +369,21 @@ def _draw_edges(page: Axes, edges: Sequence[Edge], places: dict, ring: tuple[flo
                 shrinkB=4,
                 linewidth=0.5 + 2.7 * share,
                 alpha=0.18 + 0.72 * share,
-                color=colours.get((source, relation, target), _OTHER),
+                color=colours.get((source, relation, target), OTHER),
                 capstyle="round",
                 zorder=4,
             )
         )
-    entries = [(colours[key], f"{key[0]} \u2192 {key[2]}: {_clean(key[1], 16)}") for key in colours]
+    entries = [(colours[key], f"{key[0]} \u2192 {key[2]}: {clean(key[1], 16)}") for key in colours]
     if len(ranked) > len(colours):
-        entries.append((_OTHER, f"{len(ranked) - len(colours)} other relations"))
+        entries.append((OTHER, f"{len(ranked) - len(colours)} other relations"))
     for k, (colour, label) in enumerate(entries):
         row, column = divmod(k, 4)
         at = 4 + 30 * column, 5.2 - 1.9 * row
         page.plot([at[0], at[0] + 3], [at[1]] * 2, color=colour, linewidth=2.6, solid_capstyle="round")
-        page.text(at[0] + 4, at[1], label, fontsize=9, color=_INK, va="center", parse_math=False)
+        page.text(at[0] + 4, at[1], label, fontsize=9, color=INK, va="center", parse_math=False)
     note = f"the {len(edges)} strongest edges; width: weight, up to {heaviest:.2g}"
-    _caption(page, 124, 79.9, note, "right")
+    caption(page, 124, 79.9, note, "right")
 
 
 def _ends(
@@ -419,8 +419,8 @@ def _bend(
     return size if across[0] * inwards[0] + across[1] * inwards[1] >= 0 else -size
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_png(figure: Figure, path: Path) -> Path:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", facecolor=_PAPER, metadata={"Software": None})
+    figure.savefig(picture, format="png", facecolor=PAPER, metadata={"Software": None})
     write_atomically(path, picture.getvalue())
     return path

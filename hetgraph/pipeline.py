@@ -36,6 +36,7 @@ from .errors import CheckpointError, HetgraphError
 from .files import write_atomically
 from .kg import Linker, TripleGraph
 from .manifest import NODE_NAMES
+from .quarantine import Unreadable, encode_readable
 from .sample import Sample
 from .schema import EdgeType, NodeType, Schema
 
@@ -192,16 +193,22 @@ class Pipeline:
         )
 
     def __call__(
-        self, records: Sequence[Record], *, progress: Callable[[int], object] | None = None, chunk: int = 64
+        self,
+        records: Sequence[Record],
+        *,
+        progress: Callable[[int], object] | None = None,
+        chunk: int = 64,
+        aside: Callable[[Unreadable], object] | None = None,
     ) -> list[Sample]:
         """Encode records.
 
         Args:
             progress: called with the number of encoded media whenever some are done.
             chunk: how many items an encoder gets at a time.
+            aside: is given the media that cannot be read; their samples come without them.
 
         Raises:
-            MediaError: a medium could not be read; the message names the sample and the file.
+            MediaError: a medium could not be read and ``aside`` is None; the message names the sample and the file.
         """
         nodes: list[dict[str, dict[str, Tensor]]] = [{} for _ in records]
         for medium in self.media:
@@ -209,9 +216,10 @@ class Pipeline:
             for start in range(0, len(having), chunk):
                 some = having[start : start + chunk]
                 items = [records[i].media[medium.column] for i in some]
-                names = [f"sample {records[i].id!r}: {medium.column}" for i in some]
-                for i, made in zip(some, medium.encoder(items, names), strict=True):
-                    if len(made["x"]):  # a video without sound has none
+                names = [records[i].id for i in some]
+                encoded = encode_readable(medium.encoder, items, names, medium.column, aside)
+                for i, made in zip(some, encoded, strict=True):
+                    if made is not None and len(made["x"]):  # a video without sound has none
                         nodes[i][medium.node] = made
                 if progress is not None:
                     progress(len(some))
@@ -221,8 +229,13 @@ class Pipeline:
             samples.append(Sample(id=record.id, target=record.target, nodes=own, edges=edges))
         return samples
 
-    def _knowledge(self, record: Record, nodes: dict[str, dict[str, Tensor]]) -> dict[Any, Any]:
-        """Add the record's entities to its nodes; the edges between them and to the words that name them."""
+    def labels_of(self, record: Record, sample: Sample) -> list[str]:
+        """A label for each entity node that :meth:`__call__` gave this record."""
+        found = None if self.graph is None else self._subgraph(record, sample.nodes)[1]
+        return [] if found is None or self.graph is None else [label_of(self.graph, int(e)) for e in found[0]]
+
+    def _subgraph(self, record: Record, nodes: Mapping[str, Mapping[str, Tensor]]) -> tuple[dict[str, Any], Any]:
+        """What the words of each text name, and the entities of a record with their facts (None without any)."""
         assert self.graph is not None
         assert self._linker is not None
         mentions = {
@@ -238,8 +251,16 @@ class Pipeline:
         else:
             seeds, hops = list(dict.fromkeys(e for links in mentions.values() for *_, e in links))[:MOST_ENTITIES], 1
         if not seeds:
+            return mentions, None
+        return mentions, self.graph.subgraph(seeds, hops=hops, max_nodes=max(MOST_ENTITIES, len(seeds)))
+
+    def _knowledge(self, record: Record, nodes: dict[str, dict[str, Tensor]]) -> dict[Any, Any]:
+        """Add the record's entities to its nodes; the edges between them and to the words that name them."""
+        assert self.graph is not None
+        mentions, found = self._subgraph(record, nodes)
+        if found is None:
             return {}
-        entities, pairs, relation = self.graph.subgraph(seeds, hops=hops, max_nodes=max(MOST_ENTITIES, len(seeds)))
+        entities, pairs, relation = found
         nodes["entity"] = {"x": self._features([int(e) for e in entities])}
         place = {int(e): i for i, e in enumerate(entities)}
         index = torch.from_numpy(pairs)

@@ -23,6 +23,7 @@ from .manifest import Manifest, Row
 from .objectives import Classification, MultiLabel, Objective, Regression
 from .pipeline import Pipeline, Record
 from .predictor import Predictor
+from .quarantine import Quarantine, Unreadable
 from .sample import Sample
 from .training import History, TrainingSettings, evaluate, fit
 
@@ -90,6 +91,7 @@ def fit_manifest(
     encoding: Progress | None = None,
     progress: bool = False,
     workers: int = 0,
+    quarantine: Quarantine | None = None,
 ) -> Fitted:
     """Train on a manifest and write the model, its pipeline and its history into a folder.
 
@@ -106,6 +108,7 @@ def fit_manifest(
         encoding: called with a title and a total, gives a function that is told how many are done.
         progress: show a progress bar while training.
         workers: processes that build graphs while the model trains.
+        quarantine: takes media that cannot be read; samples stay without them, and those with no other are left out.
 
     Raises:
         HetgraphError: no labels, an unknown column, bad media.
@@ -120,6 +123,7 @@ def fit_manifest(
         pipeline=pipeline,
         seed=training.seed,
         encoding=encoding,
+        quarantine=quarantine,
     )
     pipeline, objective, samples = prepared.pipeline, prepared.objective, prepared.samples
     sizes = model_settings or ModelSettings()
@@ -157,17 +161,22 @@ def prepare(
     pipeline: Pipeline | None = None,
     seed: int = 0,
     encoding: Progress | None = None,
+    quarantine: Quarantine | None = None,
 ) -> Prepared:
     """Split, decide and encode what :func:`fit_manifest` trains on; see there."""
     notes: list[str] = []
     rows = _split(manifest, seed, notes)
-    kept = _columns(manifest, columns)
+    kept = choose_columns(manifest, columns)
     pipeline = pipeline or Pipeline.for_columns(kept, graph=graph, cache=cache)
     pipeline = pipeline.fitted([Record(row.id, row.media) for row in rows["train"]])
     notes += [f"{m.column} -> {m.node} nodes, by {m.encoder.config()['encoder']}" for m in pipeline.media]
     labelled = {name: [row for row in part if row.label is not None] for name, part in rows.items()}
     objective = choose_objective(labelled["train"], task, notes)
-    samples = {name: encode_rows(pipeline, part, objective, encoding, name) for name, part in labelled.items() if part}
+    samples = {
+        name: encode_rows(pipeline, part, objective, encoding, name, quarantine)
+        for name, part in labelled.items()
+        if part
+    }
     splits = {row.id: name for name, part in rows.items() for row in part}
     return Prepared(pipeline, objective, samples, splits, notes)
 
@@ -205,7 +214,7 @@ def with_splits(manifest: Manifest, folder: str | Path) -> Manifest:
     return replace(manifest, rows=[replace(row, split=drawn.get(row.id)) for row in manifest.rows])
 
 
-def rows_for(manifest: Manifest, pipeline: Pipeline, split: str) -> list[Row]:
+def rows_for(manifest: Manifest, pipeline: Pipeline, split: str) -> Sequence[Row]:
     """The rows of a split (``all``: every row) that have at least one medium the model reads.
 
     Raises:
@@ -223,14 +232,19 @@ def rows_for(manifest: Manifest, pipeline: Pipeline, split: str) -> list[Row]:
 
 
 def evaluate_manifest(
-    manifest: Manifest, model: Predictor, pipeline: Pipeline, split: str, encoding: Progress | None = None
+    manifest: Manifest,
+    model: Predictor,
+    pipeline: Pipeline,
+    split: str,
+    encoding: Progress | None = None,
+    quarantine: Quarantine | None = None,
 ) -> dict[str, float]:
     """Metrics on the rows of a split; rows without a label are refused."""
     rows = rows_for(manifest, pipeline, split)
     missing = [row for row in rows if row.label is None]
     if missing:
         raise ManifestError(f"{manifest.path}: line {missing[0].line}: no label to compare with")
-    samples = encode_rows(pipeline, rows, model.objective, encoding, split)
+    samples = encode_rows(pipeline, rows, model.objective, encoding, split, quarantine)
     return evaluate(model, samples)
 
 
@@ -259,12 +273,34 @@ def embed_samples(
 
 
 def encode_rows(
-    pipeline: Pipeline, rows: Sequence[Row], objective: Objective | None, encoding: Progress | None, title: str
+    pipeline: Pipeline,
+    rows: Sequence[Row],
+    objective: Objective | None,
+    encoding: Progress | None,
+    title: str,
+    quarantine: Quarantine | None = None,
 ) -> list[Sample]:
-    """Samples of manifest rows; their targets in the form the objective reads."""
+    """Samples of manifest rows; their targets in the form the objective reads.
+
+    With a quarantine, samples of which no medium can be read are left out.
+
+    Raises:
+        MediaError: a medium cannot be read and there is no quarantine.
+    """
     records = [Record(row.id, row.media, row.entities, _target(row, objective)) for row in rows]
-    total = sum(1 for row in rows for medium in pipeline.media if medium.column in row.media)
-    return pipeline(records, progress=encoding(title, total) if encoding else None)
+    total = sum(1 for record in records for medium in pipeline.media if medium.column in record.media)
+    progress = encoding(title, total) if encoding else None
+    if quarantine is None:
+        return pipeline(records, progress=progress)
+    found: list[Unreadable] = []
+    samples = pipeline(records, progress=progress, aside=found.append)
+    place = {record.id: i for i, record in enumerate(records)}
+    quarantine.found += sorted(found, key=lambda one: place[one.sample])
+    quarantine.left_out += [str(sample.id) for sample in samples if not sample.nodes]
+    kept = [sample for sample in samples if sample.nodes]
+    if not kept:
+        raise HetgraphError(f"{title}: no sample has a medium that can be read; the first: {found[0].reason}")
+    return kept
 
 
 def choose_objective(rows: Sequence[Row], task: str, notes: list[str]) -> Objective:
@@ -332,7 +368,12 @@ def _target(row: Row, objective: Objective | None) -> Any:
     return row.label
 
 
-def _columns(manifest: Manifest, wanted: Sequence[str] | None) -> Mapping[str, str]:
+def choose_columns(manifest: Manifest, wanted: Sequence[str] | None) -> Mapping[str, str]:
+    """The wanted media columns of a manifest and their kinds; all if none is named.
+
+    Raises:
+        HetgraphError: there is no such column.
+    """
     if not wanted:
         return manifest.columns
     unknown = [name for name in wanted if name not in manifest.columns]

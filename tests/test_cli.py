@@ -113,16 +113,27 @@ HELP = {
             "--cache",
             "--no-cache",
         ),
-        "--json",
+        *("--on-error", "--report", "--json"),
     ],
-    "evaluate": ["MANIFEST", "--model", "--split", "--target", "--knowledge", "--cache", "--no-cache", "--json"],
-    "embed": ["MANIFEST", "--model", "--output", "--split", "--knowledge", "--cache", "--no-cache"],
+    "evaluate": [
+        *("MANIFEST", "--model", "--split", "--target", "--knowledge", "--cache", "--no-cache"),
+        *("--on-error", "--report", "--json"),
+    ],
+    "embed": [
+        *("MANIFEST", "--model", "--output", "--split", "--knowledge", "--cache", "--no-cache"),
+        *("--on-error", "--report"),
+    ],
     "compare": [
         *("--data", "--methods", "--seeds", "--tuning-seeds", "--width", "--layers", "--heads", "--budget", "--lr"),
         *("--dropout", "--epochs", "--batch-size", "--patience", "--modality-dropout", "--single", "--subsets"),
         *("--metric", "--target", "--use", "--task", "--knowledge", "--cache", "--no-cache", "--workers", "--output"),
-        *("--json", "--plot"),
+        *("--on-error", "--report", "--json", "--plot"),
     ],
+    "encode": [
+        *("MANIFEST", "--use", "--workers", "--output", "--shards", "--target", "--knowledge", "--cache"),
+        *("--on-error", "--report", "--json"),
+    ],
+    "show": ["MANIFEST", "--id", "--output", "--use", "--target", "--knowledge", "--cache", "--no-cache"],
     "doctor": [],
 }
 

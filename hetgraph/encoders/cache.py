@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,23 @@ class Cached(Encoder):
         return [
             {name: tensor.clone() for name, tensor in found[key].items()} if repeated else found[key] for key in keys
         ]
+
+    def fill(self, items: Iterable[Any], names: Sequence[str] | None = None) -> int:
+        """Compute and keep what is not there yet, without reading what is; gives how many items were computed.
+
+        For arguments and errors see :meth:`__call__`.
+        """
+        missing: dict[str, Item] = {}
+        entries = self._entries(items, names)
+        for item in entries:
+            key = self._key(item)
+            if key not in missing and not self._file(key).exists():
+                missing[key] = item
+        before = self.misses
+        if missing:
+            self.run(list(missing.values()))
+        self.hits += len(entries) - len(missing)
+        return self.misses - before
 
     def __repr__(self) -> str:
         return f"Cached({self.encoder!r}, {str(self.folder)!r})"
