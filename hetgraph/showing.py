@@ -319,10 +319,11 @@ def _wrapped(panel: Panel) -> list[list[tuple[str, int | None, float]]]:
         wide = advance(text, 10)
         if lines[-1] and x + wide > _LEFT + _ROOM:
             if len(lines) == _MOST_LINES:
-                left = f"\u2026 and {len(pieces) - k} more"
-                while lines[-1] and x + advance(left, 10) > _LEFT + _ROOM:
+                left = len(pieces) - k
+                while lines[-1] and x + advance(f"\u2026 and {left} more", 10) > _LEFT + _ROOM:
                     x = lines[-1].pop()[2]
-                lines[-1].append((left, None, x))
+                    left += 1
+                lines[-1].append((f"\u2026 and {left} more", None, x))
                 return lines
             lines.append([])
             x = _LEFT
@@ -454,12 +455,14 @@ def _draw_edges(page: Axes, panels: Sequence[Panel], bundles: Sequence[Bundle], 
                 continue
             beside = bundle.src == bundle.dst
             turned = beside and bundle.src in written and abs(begin[1] - end[1]) > 0.1
-            # at the upper or lower side of a word, not on it
-            up = 1.0 if beside or end[1] > begin[1] else -1.0
-            begin = (begin[0], begin[1] + (up * 1.1 if bundle.src in written else 0))
-            end = (end[0], end[1] + ((up if beside else -up) * 1.1 if bundle.dst in written else 0))
+            # at the upper or lower side of a word, not on it; between two lines, at the sides that face each other
+            up = 1.1 if (beside and not turned) or end[1] > begin[1] else -1.1
+            begin = (begin[0], begin[1] + (up if bundle.src in written else 0))
+            end = (end[0], end[1] + ((up if beside and not turned else -up) if bundle.dst in written else 0))
             distance = max(float(np.hypot(begin[0] - end[0], begin[1] - end[1])), 1e-9)
-            bend = min(0.35, 4.4 / distance) if beside and not turned else 0.0
+            # two relations between the same nodes lie beside each other
+            high = (3.0, 4.2, 2.0, 3.6)[list(colours).index(bundle.relation) % 4] if not bundle.everything else 3.0
+            bend = min(0.1 * high, high / distance) if beside and not turned else 0.0
             page.add_patch(
                 FancyArrowPatch(
                     begin,
