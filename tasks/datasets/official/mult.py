@@ -1,7 +1,7 @@
 """CMU-MOSI, CMU-MOSEI and IEMOCAP as pickles of arrays, in the layout of MulT (Tsai et al., ACL 2019) and MMSA.
 
-To download: ``mosi_data.pkl``, ``mosei_senti_data.pkl``, ``iemocap_data.pkl`` and their ``..._noalign.pkl`` as linked by
-the repository yaohungt/Multimodal-Transformer, or ``aligned_50.pkl`` and ``unaligned_50.pkl`` (folder
+To download: ``mosi_data.pkl``, ``mosei_senti_data.pkl``, ``iemocap_data.pkl`` and their ``..._noalign.pkl`` as linked
+by the repository yaohungt/Multimodal-Transformer, or ``aligned_50.pkl`` and ``unaligned_50.pkl`` (folder
 ``MOSI/Processed`` or ``MOSEI/Processed``) as linked by thuiar/MMSA. Each is a dictionary of ``train``, ``valid`` and
 ``test``, which are dictionaries of ``text`` [N, T, 300 or 768], ``audio`` [N, T, d], ``vision`` [N, T, d], ``labels``
 (MulT) or ``regression_labels`` (MMSA) and, but for IEMOCAP, ``id``; MMSA adds ``raw_text``, ``text_bert``,
