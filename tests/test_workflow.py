@@ -149,7 +149,7 @@ def parts(monkeypatch, rows: list[Row], seed: int = 0) -> dict[str, list[str]]:
     """Which samples fit_manifest encodes for which part."""
     found: dict[str, list[str]] = {}
 
-    def record(pipeline, rows, objective, encoding, title):
+    def record(pipeline, rows, objective, encoding, title, quarantine):
         found[title] = [row.id for row in rows]
 
     def stop(*_, **__):
