@@ -24,6 +24,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a5195", "#a6761d", "#
 _OTHER = "#9a9a9a"
 _LEGEND, _TITLE = 26.0, 6.0  # room at the right and at the top
 _LONGEST = 24  # characters of a label
+_ARCS, _PARALLEL = 120, 3  # arcs to draw at most, and between the same two
 
 
 def draw_subgraph(
@@ -36,7 +37,7 @@ def draw_subgraph(
     languages: Sequence[str] = ("", "en"),
     dpi: int = 110,
 ) -> Path:
-    """Draw the seeds and the entities with the highest scores into a PNG file.
+    """Draw the seeds and the entities with the highest scores into a PNG file, and up to 120 arcs between them.
 
     Args:
         graph: gives the labels.
@@ -67,7 +68,8 @@ def draw_subgraph(
     sizes = np.array([(0.11 * size * 1.25 * max(2, len(name)) * 0.62 + 1.6, size * 0.22 + 1.0) for name in names])
     area = (1.5, 1.5, _WIDTH * 10 - _LEGEND, _HEIGHT * 10 - _TITLE)
     places = spread(_layout(shown), sizes.reshape(-1, 2), area)
-    colours = _colours(graph, shown)
+    arcs = _arcs(shown)
+    colours = _colours(shown.edge_type[arcs].tolist())
     boxes = []
     for i, (name, (x, y)) in enumerate(zip(names, places, strict=True)):
         style = {"boxstyle": "round,pad=0.25", "facecolor": _SEED if i < seeds else _NODE, "edgecolor": _INK, "lw": 0.6}
@@ -77,8 +79,8 @@ def draw_subgraph(
                 x, y, name, size=size, color=_INK, ha="center", va="center", bbox=style, parse_math=False, zorder=3
             )
         )
-    _draw_arcs(page, shown, places, colours, boxes)
-    _draw_legend(page, graph, shown, colours, len(subgraph))
+    _draw_arcs(page, shown, arcs, places, colours, boxes)
+    _draw_legend(page, graph, shown, arcs, colours, len(subgraph))
     page.text(
         1.5, _HEIGHT * 10 - 3.2, clean(title, 110), size=13, weight="bold", color=_INK, va="center", parse_math=False
     )
@@ -168,23 +170,38 @@ def spread(
     return at
 
 
-def _colours(graph: KnowledgeGraph, shown: Subgraph) -> dict[int, str]:
+def _arcs(shown: Subgraph) -> list[int]:
+    """The arcs to draw: those between high scores first, at most a few between the same two."""
+    heads, tails = shown.edge_index
+    order = np.argsort(-(shown.score[heads] + shown.score[tails]), kind="stable")
+    between: Counter[tuple[int, int]] = Counter()
+    chosen = []
+    for arc in order.tolist():
+        pair = (int(min(heads[arc], tails[arc])), int(max(heads[arc], tails[arc])))
+        if pair[0] != pair[1] and between[pair] < _PARALLEL and len(chosen) < _ARCS:
+            between[pair] += 1
+            chosen.append(arc)
+    return chosen
+
+
+def _colours(kinds: list[int]) -> dict[int, str]:
     """Relation -> colour, for the most frequent ones."""
-    counts = Counter(shown.edge_type.tolist())
+    counts = Counter(kinds)
     order = sorted(counts, key=lambda kind: (-counts[kind], kind))
     return dict(zip(order, _COLOURS, strict=False))
 
 
-def _draw_arcs(page: Any, shown: Subgraph, places: Any, colours: dict[int, str], boxes: list[Any]) -> None:
+def _draw_arcs(
+    page: Any, shown: Subgraph, arcs: list[int], places: Any, colours: dict[int, str], boxes: list[Any]
+) -> None:
     from matplotlib.patches import FancyArrowPatch
 
     seen: Counter[tuple[int, int]] = Counter()
-    for (head, tail), kind in zip(shown.edge_index.T.tolist(), shown.edge_type.tolist(), strict=True):
-        if head == tail:
-            continue
+    for arc in arcs:
+        head, tail = shown.edge_index[:, arc].tolist()
         # several arcs between the same two are bent apart
         pair = (min(head, tail), max(head, tail))
-        bend = 0.06 + 0.1 * seen[pair]
+        bend = 0.06 + 0.12 * seen[pair]
         seen[pair] += 1
         page.add_patch(
             FancyArrowPatch(
@@ -195,7 +212,7 @@ def _draw_arcs(page: Any, shown: Subgraph, places: Any, colours: dict[int, str],
                 connectionstyle=f"arc3,rad={bend if head < tail else -bend}",
                 patchA=boxes[head].get_bbox_patch(),
                 patchB=boxes[tail].get_bbox_patch(),
-                color=colours.get(kind, _OTHER),
+                color=colours.get(int(shown.edge_type[arc]), _OTHER),
                 alpha=0.75,
                 lw=1.1,
                 zorder=1,
@@ -203,7 +220,9 @@ def _draw_arcs(page: Any, shown: Subgraph, places: Any, colours: dict[int, str],
         )
 
 
-def _draw_legend(page: Any, graph: KnowledgeGraph, shown: Subgraph, colours: dict[int, str], found: int) -> None:
+def _draw_legend(
+    page: Any, graph: KnowledgeGraph, shown: Subgraph, arcs: list[int], colours: dict[int, str], found: int
+) -> None:
     left, top = _WIDTH * 10 - _LEGEND + 2.5, _HEIGHT * 10 - 8.0
     lines = [(_SEED, "seed"), (_NODE, "found" if found == len(shown) else f"found ({len(shown)} of {found} shown)")]
     for i, (colour, text) in enumerate(lines):
@@ -218,9 +237,11 @@ def _draw_legend(page: Any, graph: KnowledgeGraph, shown: Subgraph, colours: dic
             bbox={"boxstyle": "round", "facecolor": colour, "lw": 0.6},
         )
         page.text(left + 3.4, y, text, size=8.5, va="center", color=_INK)
-    rest = set(shown.edge_type.tolist()) - set(colours)
+    rest = set(shown.edge_type[arcs].tolist()) - set(colours)
     entries = [(colour, short(graph.relations[kind])) for kind, colour in colours.items()]
-    entries += [(_OTHER, f"{len(rest)} other relations")] if rest else []
+    entries += [(_OTHER, f"{len(rest)} other relation{'s' * (len(rest) > 1)}")] if rest else []
+    if len(arcs) < len(shown.edge_type):
+        entries.append((_PAPER, f"{len(arcs)} of {len(shown.edge_type)} arcs shown"))
     for i, (colour, text) in enumerate(entries):
         y = top - 8.0 - 2.8 * i
         page.plot([left, left + 2.4], [y, y], color=colour, lw=2)
