@@ -320,6 +320,7 @@ def test_infinite_audio_is_kept_and_zeroed_on_demand(tmp_path) -> None:
         ({"audio": np.zeros((3, 5, 2))}, r"field 'audio' must hold numbers \[2, T, d\], got float64 \[3, 5, 2\]"),
         ({"vision": np.zeros((2, 5))}, r"field 'vision' must hold numbers \[2, T, d\], got float64 \[2, 5\]"),
         ({"vision": np.zeros((2, 5, 2), "S3")}, "field 'vision' must hold numbers"),
+        ({"text": np.array(1.5)}, r"field 'text' must hold numbers .* got float64 \[\]"),
         ({"text": [1, 2]}, "field 'text' must hold numbers .* got list"),
         ({"labels": np.array([1.0, np.nan])}, r"field 'labels' of utterance 'v2\$_\$1\$_\$2.5' is not finite"),
         ({"id": ["a", "a"]}, "utterance 'a' is there twice"),

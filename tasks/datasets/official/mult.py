@@ -95,8 +95,8 @@ def _part(part: str, data: Any, where: str, seen: dict[str, int]) -> Part:
     arrays = {}
     for name in (*MODALITIES, label):
         value = data[name]
-        deep = value.ndim == 3 if isinstance(value, np.ndarray) and name in MODALITIES else True
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or len(value) != len(ids) or not deep:
+        fits = isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.shape[:1] == (len(ids),)
+        if not fits or (name in MODALITIES and value.ndim != 3):
             form = f"[{len(ids)}, T, d]" if name in MODALITIES else f"[{len(ids)}, ...]"
             got = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
             raise HetgraphError(f"{where}: field {name!r} must hold numbers {form}, got {got}")
