@@ -79,6 +79,8 @@ def draw_subgraph(
                 x, y, name, size=size, color=_INK, ha="center", va="center", bbox=style, parse_math=False, zorder=3
             )
         )
+    # boxes get their places when they are drawn, and arrows end there
+    figure.draw_without_rendering()
     _draw_arcs(page, shown, arcs, places, colours, boxes)
     _draw_legend(page, graph, shown, arcs, colours, len(subgraph))
     page.text(
