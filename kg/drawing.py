@@ -177,7 +177,7 @@ def _arcs(shown: Subgraph) -> list[int]:
     heads, tails = shown.edge_index
     order = np.argsort(-(shown.score[heads] + shown.score[tails]), kind="stable")
     between: Counter[tuple[int, int]] = Counter()
-    chosen = []
+    chosen: list[int] = []
     for arc in order.tolist():
         pair = (int(min(heads[arc], tails[arc])), int(max(heads[arc], tails[arc])))
         if pair[0] != pair[1] and between[pair] < _PARALLEL and len(chosen) < _ARCS:
