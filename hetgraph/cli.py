@@ -254,7 +254,13 @@ def compare(
     patience: Annotated[
         int | None, typer.Option(min=1, help=f"Epochs without a better validation score. {_OWN}8")
     ] = None,
-    modality_dropout: Annotated[float | None, typer.Option(min=0.0, max=1.0, help=f"{_OWN}0.1")] = None,
+    modality_dropout: Annotated[
+        str | None, typer.Option(help=f"One rate, or TYPE=RATE with commas between. {_OWN}0.1")
+    ] = None,
+    feature_swap: Annotated[
+        str | None,
+        typer.Option(help=f"Rate of features replaced by another node's, or TYPE=RATE with commas between. {_OWN}0"),
+    ] = None,
     average: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help=f"Decay of the averaged weights; 0: none. {_OWN}0")
     ] = None,
@@ -295,7 +301,8 @@ def compare(
         "epochs": epochs,
         "batch_size": batch_size,
         "patience": patience,
-        "modality_dropout": modality_dropout,
+        "modality_dropout": _rates("--modality-dropout", modality_dropout),
+        "feature_swap": _rates("--feature-swap", feature_swap),
         "average": average,
     }
     named = not (Path(data).suffix or Path(data).is_file())
@@ -343,6 +350,19 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
         raise HetgraphError(f"{option} takes numbers with commas between them, got {text!r}") from None
+
+
+def _rates(option: str, text: str | None) -> float | dict[str, float] | None:
+    """One number, or one for each of some node types."""
+    if text is None:
+        return None
+    try:
+        if "=" not in text:
+            return float(text)
+        # a type's name may have an equals sign in it
+        return {name: float(rate) for name, _, rate in (part.rpartition("=") for part in text.split(","))}
+    except ValueError:
+        raise HetgraphError(f"{option} takes a rate, or TYPE=RATE with commas between, got {text!r}") from None
 
 
 def _comparison(name: str | None, given: Mapping[str, Any], **more: Any) -> Any:

@@ -188,6 +188,14 @@ class _Comparing:
         self.names = modalities(data)
         if settings.metric and settings.metric not in (known := metric_names(data)):
             raise HetgraphError(f"no metric {settings.metric!r}; known: {', '.join(known)}")
+        for field_name in ("modality_dropout", "feature_swap"):
+            rates = getattr(settings.training, field_name)
+            unknown = [name for name in rates if name not in data.schema.nodes] if isinstance(rates, Mapping) else []
+            if unknown:
+                known = ", ".join(data.schema.nodes)
+                raise HetgraphError(
+                    f"{data.name}: {field_name} of {unknown[0]!r}, which is no node type; known: {known}"
+                )
         self.tuned = data.valid is not None and len(settings.grid) > 1
         if settings.subsets:
             subsets(data)

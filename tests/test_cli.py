@@ -125,9 +125,9 @@ HELP = {
     ],
     "compare": [
         *("--data", "--methods", "--seeds", "--tuning-seeds", "--width", "--layers", "--heads", "--budget", "--lr"),
-        *("--dropout", "--epochs", "--batch-size", "--patience", "--modality-dropout", "--average", "--single"),
-        *("--subsets", "--metric", "--target", "--use", "--task", "--knowledge", "--cache", "--no-cache", "--workers"),
-        *("--output", "--on-error", "--report", "--json", "--plot"),
+        *("--dropout", "--epochs", "--batch-size", "--patience", "--modality-dropout", "--feature-swap", "--average"),
+        *("--single", "--subsets", "--metric", "--target", "--use", "--task", "--knowledge", "--cache", "--no-cache"),
+        *("--workers", "--output", "--on-error", "--report", "--json", "--plot"),
     ],
     "encode": [
         *("MANIFEST", "--use", "--workers", "--output", "--shards", "--target", "--knowledge", "--cache"),

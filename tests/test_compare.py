@@ -221,6 +221,14 @@ def test_what_has_changed_is_done_again_and_nothing_else(tmp_path, trained, sett
         assert len(trained) == new
 
 
+@pytest.mark.parametrize("name", ["modality_dropout", "feature_swap"])
+def test_a_rate_of_a_type_that_is_not_there_is_refused(tmp_path, name) -> None:
+    settings = replace(SMALL, training=replace(QUICK, **{name: {"word": 0.5, "wrod": 0.5}}))
+    with pytest.raises(HetgraphError, match=f"{name} of 'wrod', which is no node type; known: word, noise"):
+        compare(Always(parts()), settings, tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_damaged_run_is_named(tmp_path) -> None:
     compare(Always(parts()), SMALL, tmp_path)
     path = next((tmp_path / "runs").glob("graph-final-1-*"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_compare import FlatFusion, parts
 
-from hetgraph import cli, comparison_runs, pipeline
+from hetgraph import HetgraphError, cli, comparison_runs, pipeline
 from hetgraph.encoders import HashWords, LogMel
 from hetgraph.fusion import METHODS
 from hetgraph.tasks import datasets
@@ -173,3 +173,12 @@ def test_a_data_set_brings_settings_that_suit_it_and_options_count_more(asked, r
 def test_suggested_settings_are_settings(name) -> None:
     assert name in datasets.DATASETS
     assert cli._comparison(name, {}).width == SUGGESTED[name].get("width", 64)
+
+
+def test_rates_are_one_number_or_one_per_node_type() -> None:
+    assert cli._rates("--feature-swap", None) is None
+    assert cli._rates("--feature-swap", "0.25") == 0.25
+    assert cli._rates("--feature-swap", "audio=0.5,a=b=1") == {"audio": 0.5, "a=b": 1.0}
+    for wrong in ("much", "audio=", "audio=0.5,"):
+        with pytest.raises(HetgraphError, match=f"--feature-swap takes a rate, or TYPE=RATE .*, got '{wrong}'"):
+            cli._rates("--feature-swap", wrong)

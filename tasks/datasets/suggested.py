@@ -23,8 +23,7 @@ SUGGESTED: dict[str, dict[str, Any]] = {
         "feature_swap": {"text": 0.3, "video": 0.95},
         "average": 0.98,
     },
-    # averaged, because the best epoch of 229 noisy validation scores is otherwise often one of the first; the voice,
-    # which explains next to nothing, is fitted by heart unless it is often absent or another's
+    # averaged, because the best epoch of 229 noisy validation scores is otherwise often one of the first
     "mosi_standard": {
         "width": 128,
         "epochs": 20,
@@ -32,8 +31,6 @@ SUGGESTED: dict[str, dict[str, Any]] = {
         "lr": (1e-3,),
         "dropout": (0.1,),
         "average": 0.99,
-        "modality_dropout": {"audio": 0.5},
-        "feature_swap": {"audio": 0.5},
     },
     "av_digits": {"epochs": 15, "patience": 5, "batch_size": 64, "dropout": (0.1,)},
     "tuxpaint": {"epochs": 20, "patience": 5, "lr": (1e-3,), "dropout": (0.1,)},
