@@ -192,9 +192,9 @@ class _Comparing:
             rates = getattr(settings.training, field_name)
             unknown = [name for name in rates if name not in data.schema.nodes] if isinstance(rates, Mapping) else []
             if unknown:
-                known = ", ".join(data.schema.nodes)
+                types = ", ".join(data.schema.nodes)
                 raise HetgraphError(
-                    f"{data.name}: {field_name} of {unknown[0]!r}, which is no node type; known: {known}"
+                    f"{data.name}: {field_name} of {unknown[0]!r}, which is no node type; known: {types}"
                 )
         self.tuned = data.valid is not None and len(settings.grid) > 1
         if settings.subsets:
