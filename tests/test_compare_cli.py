@@ -157,7 +157,7 @@ def test_a_manifest_must_have_something_to_compare_on(manifest, run) -> None:
 
 
 def test_a_data_set_brings_settings_that_suit_it_and_options_count_more(asked, run, tmp_path, monkeypatch) -> None:
-    suited = {"width": 8, "lr": (0.02,), "epochs": 2, "feature_swap": {"a": 0.5}, "average": 0.5}
+    suited = {"width": 8, "lr": (0.02,), "epochs": 2, "feature_swap": {"word": 0.5}, "average": 0.5}
     monkeypatch.setitem(SUGGESTED, "tiny", suited)
     words = ("tiny", "--data", tmp_path, "--methods", "sum", "--seeds", 1, "--layers", 1, "--heads", 2, "--dropout", 0)
     words += ("--output", tmp_path / "out", "--json", tmp_path / "r.json", "--epochs", 1)
@@ -165,7 +165,7 @@ def test_a_data_set_brings_settings_that_suit_it_and_options_count_more(asked, r
     settings = json.loads((tmp_path / "r.json").read_text())["settings"]
     assert (settings["width"], settings["lr"], settings["layers"]) == (8, [0.02], 1)
     training = settings["training"]
-    assert (training["epochs"], training["feature_swap"], training["average"]) == (1, {"a": 0.5}, 0.5)
+    assert (training["epochs"], training["feature_swap"], training["average"]) == (1, {"word": 0.5}, 0.5)
     assert training["batch_size"] == 32
 
 
