@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import HetgraphError
 
@@ -19,21 +22,21 @@ def _read_umask() -> int:
 _UMASK = _read_umask()
 
 
-def write_atomically(path: str | Path, data: bytes | str, error: type[HetgraphError] = HetgraphError) -> None:
-    """Write a file under a temporary name beside its place, flush it to disk, and rename it.
+@contextmanager
+def written_atomically(path: str | Path, error: type[HetgraphError] = HetgraphError) -> Iterator[BinaryIO]:
+    """A file to write, under a temporary name beside its place; at the end it is flushed to disk and renamed.
 
     Raises:
         HetgraphError: (or the given subclass) the file could not be written (disk full, no permission); what was
             there before is untouched and nothing half-written stays behind.
     """
     path = Path(path)
-    payload = data.encode() if isinstance(data, str) else data
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
-            file.write(payload)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; what users save should obey their umask
@@ -46,3 +49,14 @@ def write_atomically(path: str | Path, data: bytes | str, error: type[HetgraphEr
         # also after Ctrl-C
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def write_atomically(path: str | Path, data: bytes | str, error: type[HetgraphError] = HetgraphError) -> None:
+    """Write a whole file as :func:`written_atomically` does.
+
+    Raises:
+        HetgraphError: (or the given subclass) as there.
+    """
+    payload = data.encode() if isinstance(data, str) else data
+    with written_atomically(path, error) as file:
+        file.write(payload)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from ..files import _UMASK
+from ..files import written_atomically
 from .csr import KnowledgeGraph, Literals, Report, Rows
 from .errors import KnowledgeError
 from .strings import Strings
@@ -70,29 +68,12 @@ def graph_of(arrays: dict[str, NDArray[Any]], report: Report, file: Path | None)
 
 
 def save(graph: KnowledgeGraph, path: str | Path) -> None:
-    path = Path(path)
     arrays = arrays_of(graph)
     meta = {"format": "hetgraph.kg", "version": VERSION, "digest": digest(arrays), "report": asdict(graph.report)}
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                archive.writestr(zipfile.ZipInfo(_META), json.dumps(meta, indent=1) + "\n")
-                for name, array in arrays.items():
-                    _write(archive, file.tell(), f"{name}.npy", array)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise KnowledgeError(f"could not write {path}: {error.strerror or error}") from error
-    finally:
-        # also after Ctrl-C
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+    with written_atomically(path, KnowledgeError) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(_META), json.dumps(meta, indent=1) + "\n")
+        for name, array in arrays.items():
+            _write(archive, file.tell(), f"{name}.npy", array)
 
 
 def _write(archive: zipfile.ZipFile, at: int, name: str, array: NDArray[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +12,19 @@ import torch
 
 from hetgraph.errors import HetgraphError
 
-from .base import Encoder, Nodes, fingerprint_with, whole
+from .around import AroundPictures
+from .base import Encoder, Nodes, whole
 from .image import ImageEncoder
 from .media import Item, is_array
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from PIL.Image import Image
 
 BATCH = 64
 """Crops that are held and encoded at once."""
 
 
-class ImageCrops(ImageEncoder):
+class ImageCrops(AroundPictures, ImageEncoder):
     """One node per box of a picture: the mean of what an encoder of pictures makes of the crop.
 
     Items are pairs ``(picture, boxes)``: any picture (see :class:`ImageEncoder`) and numbers ``[N, 4]`` with N >= 1,
@@ -54,16 +53,6 @@ class ImageCrops(ImageEncoder):
     def settings(self) -> dict[str, Any]:
         return {"image": self.image.config(), "max_boxes": self.max_boxes}
 
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        from .configs import encoder_from_config
-
-        return cls(**{**settings, "image": encoder_from_config(settings["image"])})
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint_with(super().fingerprint, [self.image])
-
     def path_of(self, value: Any) -> Path | None:
         """The file of the picture."""
         return super().path_of(value[0] if isinstance(value, tuple) and len(value) == 2 else value)
@@ -71,15 +60,6 @@ class ImageCrops(ImageEncoder):
     def digest(self, item: Item) -> str:
         picture, boxes = self._pair(item)
         return hashlib.sha256(f"{super().digest(picture)} {boxes.tolist()}".encode()).hexdigest()
-
-    def to(self, device: str | torch.device) -> Self:
-        """Move the network of the encoder of pictures, if it has one. Gives the encoder itself."""
-        if hasattr(self.image, "to"):
-            self.image.to(device)
-        return self
-
-    def encode(self, items: Sequence[Item]) -> list[Nodes]:
-        return [self._nodes(item) for item in items]
 
     def _nodes(self, item: Item) -> Nodes:
         picture, boxes = self._pair(item)

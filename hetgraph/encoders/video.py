@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -11,18 +10,19 @@ import torch
 
 from hetgraph.errors import HetgraphError
 
-from .base import Encoder, Nodes, fingerprint_with, number, whole
+from .around import Around, AroundPictures
+from .base import Encoder, Nodes, number, whole
 from .media import Item
 from .read_video import MOST_PIXELS, needs_av, pictures, sound_track
 
 if TYPE_CHECKING:
-    from typing import Self
+    pass
 
 BATCH = 16
 """Pictures that are held and encoded at once."""
 
 
-class VideoFrames(Encoder):
+class VideoFrames(AroundPictures):
     """Pictures of a video at a steady rate, each encoded by an encoder of pictures; needs PyAV.
 
     Items are paths (str or Path) or bytes of whatever FFmpeg decodes in one file (MP4, WebM, MKV, AVI, MPEG ...).
@@ -76,25 +76,6 @@ class VideoFrames(Encoder):
             "max_pixels": self.max_pixels,
         }
 
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        from .configs import encoder_from_config
-
-        return cls(**{**settings, "image": encoder_from_config(settings["image"])})
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint_with(super().fingerprint, [self.image])
-
-    def to(self, device: str | torch.device) -> Self:
-        """Move the network of the encoder of pictures, if it has one. Gives the encoder itself."""
-        if hasattr(self.image, "to"):
-            self.image.to(device)
-        return self
-
-    def encode(self, items: Sequence[Item]) -> list[Nodes]:
-        return [self._nodes(item) for item in items]
-
     def _nodes(self, item: Item) -> Nodes:
         parts: list[Nodes] = []
         with closing(pictures(item, self.path_of(item.value), self.rate, self.max_pixels)) as stream:
@@ -109,7 +90,7 @@ class VideoFrames(Encoder):
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-class VideoSound(Encoder):
+class VideoSound(Around):
     """The sound track of a video by an encoder of sounds; needs PyAV. A video without sound has no nodes.
 
     Items are those of :class:`VideoFrames`. The field ``time [N, 2]`` counts from the same zero: a track that begins
@@ -124,6 +105,7 @@ class VideoSound(Encoder):
         HetgraphError: PyAV is not installed, a setting out of range, or ``audio`` is no encoder of sounds.
     """
 
+    inner = "audio"
     least = 0
 
     def __init__(self, audio: Encoder, max_seconds: float = 300.0) -> None:
@@ -138,19 +120,6 @@ class VideoSound(Encoder):
 
     def settings(self) -> dict[str, Any]:
         return {"audio": self.audio.config(), "max_seconds": self.max_seconds}
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        from .configs import encoder_from_config
-
-        return cls(**{**settings, "audio": encoder_from_config(settings["audio"])})
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint_with(super().fingerprint, [self.audio])
-
-    def encode(self, items: Sequence[Item]) -> list[Nodes]:
-        return [self._nodes(item) for item in items]
 
     def _nodes(self, item: Item) -> Nodes:
         track = sound_track(item, self.path_of(item.value), self.max_seconds)
