@@ -1,5 +1,6 @@
 """Knowledge graphs: loading, storing and asking, cutting subgraphs, linking text to entities."""
 
+from .controls import permute_relations, random_arcs
 from .convert import from_networkx, from_rdflib, from_triples, to_networkx, to_pyg, to_rdflib
 from .csr import KnowledgeGraph, Literal
 from .endpoint import SparqlEndpoint
@@ -56,6 +57,8 @@ __all__ = [
     "from_rdflib",
     "from_triples",
     "load_kg",
+    "permute_relations",
+    "random_arcs",
     "read_triples",
     "to_networkx",
     "to_pyg",

@@ -38,11 +38,7 @@ def build(raw: Raw, report: Report | None = None) -> KnowledgeGraph:
     relations, relation_place = raw.relations.finish()
     n = len(names)
     head, kind, tail = place[raw.arcs[:, 0]], relation_place[raw.arcs[:, 1]], place[raw.arcs[:, 2]]
-    sizes = (n, n, len(relations))
-    head, tail, kind = _distinct((head, tail, kind), sizes)
-    out = Rows(_offsets(head, n), _small(tail, n), _small(kind))
-    tail, head, kind = _distinct((tail, head, kind), sizes)
-    into = Rows(_offsets(tail, n), _small(head, n), _small(kind))
+    out, into = both_ways(head, kind, tail, n, len(relations))
     del head, tail, kind
     tables = [numbering.finish() for numbering in (raw.attributes, raw.tags, raw.forms)]
     columns = [place[raw.literals[:, 0]], *(t[1][raw.literals[:, i]] for i, t in enumerate(tables, 1))]
@@ -51,6 +47,15 @@ def build(raw: Raw, report: Report | None = None) -> KnowledgeGraph:
         _offsets(owner, n), _small(attribute), _small(tag), _small(form), kinds=tables[1][0], forms=tables[2][0]
     )
     return KnowledgeGraph(names, relations, tables[0][0], out, into, literals, report or Report())
+
+
+def both_ways(head: NDArray[Any], kind: NDArray[Any], tail: NDArray[Any], n: int, relations: int) -> tuple[Rows, Rows]:
+    """Arcs by head and by tail, each once, for integers ``[E]`` under ``n``, ``relations`` and ``n``."""
+    sizes = (n, n, relations)
+    head, tail, kind = _distinct((head, tail, kind), sizes)
+    out = Rows(_offsets(head, n), _small(tail, n), _small(kind))
+    tail, head, kind = _distinct((tail, head, kind), sizes)
+    return out, Rows(_offsets(tail, n), _small(head, n), _small(kind))
 
 
 def _distinct(columns: Sequence[NDArray[Any]], sizes: Sequence[int]) -> list[NDArray[Any]]:
