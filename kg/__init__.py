@@ -1,6 +1,6 @@
 """Knowledge graphs: loading, storing and asking, cutting subgraphs, linking text to entities."""
 
-from .controls import permute_relations, random_arcs
+from .controls import permute_relations, permute_tails, random_arcs
 from .convert import from_networkx, from_rdflib, from_triples, to_networkx, to_pyg, to_rdflib
 from .csr import KnowledgeGraph, Literal
 from .endpoint import SparqlEndpoint
@@ -58,6 +58,7 @@ __all__ = [
     "from_triples",
     "load_kg",
     "permute_relations",
+    "permute_tails",
     "random_arcs",
     "read_triples",
     "to_networkx",

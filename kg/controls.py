@@ -1,7 +1,7 @@
 """Graphs that say nothing, to hold against one that should: does a model gain from what the graph says, or from having
 more nodes and weights?
 
-Both keep the entities with their numbers, names and literals, so that links and entity features stay what they were,
+All keep the entities with their numbers, names and literals, so that links and entity features stay what they were,
 and the number of arcs of every relation. A gain that remains with one of them does not come from the arcs
 (compare Hewitt and Liang, "Designing and interpreting probes with control tasks", EMNLP 2019).
 """
@@ -28,18 +28,20 @@ def permute_relations(kg: KnowledgeGraph, seed: int = 0) -> KnowledgeGraph:
     Raises:
         KnowledgeError: no permutation without two equal arcs was found, because nearly all possible arcs are there.
     """
-    rng = np.random.default_rng(seed)
-    heads, tails = kg.heads.astype(np.int64), kg.out.nodes.astype(np.int64)
-    kinds = rng.permutation(kg.out.types.astype(np.int64))
-    for _ in range(ATTEMPTS):
-        twice = _repeated(kg, heads, kinds, tails)
-        if not len(twice):
-            return _with(kg, heads, kinds, tails)
-        # exchanged with any others: among themselves they might be equal for ever
-        others = rng.choice(len(kinds), len(twice), replace=False)
-        for a, b in zip(twice, others, strict=True):
-            kinds[a], kinds[b] = kinds[b], kinds[a]
-    raise KnowledgeError(f"found no permutation of the relations of {kg} that leaves {len(kg)} different ones")
+    return _dealt(kg, 1, np.zeros(len(kg), np.int64), seed)
+
+
+def permute_tails(kg: KnowledgeGraph, seed: int = 0) -> KnowledgeGraph:
+    """The same arcs with the tails of each relation dealt out anew: how many arcs of which kind an entity has stays,
+    where they lead does not.
+
+    Where nearly all arcs are of one kind, as in a taxonomy, permuting relations leaves what the graph says; this does
+    not.
+
+    Raises:
+        KnowledgeError: as :func:`permute_relations`.
+    """
+    return _dealt(kg, 2, kg.out.types.astype(np.int64), seed)
 
 
 def random_arcs(kg: KnowledgeGraph, seed: int = 0) -> KnowledgeGraph:
@@ -53,14 +55,34 @@ def random_arcs(kg: KnowledgeGraph, seed: int = 0) -> KnowledgeGraph:
     kinds = kg.out.types.astype(np.int64)
     heads, tails = (rng.choice(connected, len(kinds)) if len(kinds) else kinds for _ in range(2))
     for _ in range(ATTEMPTS):
-        twice = _repeated(kg, heads, kinds, tails)
+        twice = _repeated(heads, kinds, tails)
         if not len(twice):
             return _with(kg, heads, kinds, tails)
         heads[twice], tails[twice] = rng.choice(connected, (2, len(twice)))
-    raise KnowledgeError(f"found no arrangement of random arcs for {kg} that leaves {len(kg)} different ones")
+    raise KnowledgeError(f"found no random arcs for {kg} of which {len(kg)} are different")
 
 
-def _repeated(kg: KnowledgeGraph, heads: NDArray[Any], kinds: NDArray[Any], tails: NDArray[Any]) -> NDArray[np.int64]:
+def _dealt(kg: KnowledgeGraph, column: int, groups: NDArray[np.int64], seed: int) -> KnowledgeGraph:
+    """One column (heads, relations, tails) permuted among the arcs of each group."""
+    rng = np.random.default_rng(seed)
+    columns = [part.astype(np.int64) for part in (kg.heads, kg.out.types, kg.out.nodes)]
+    values = columns[column]
+    grouped = np.argsort(groups, kind="stable")
+    values[grouped] = values[np.lexsort((rng.random(len(kg)), groups))]
+    sizes = np.bincount(groups)
+    first = np.cumsum(sizes) - sizes
+    for _ in range(ATTEMPTS):
+        twice = _repeated(*columns)
+        if not len(twice):
+            return _with(kg, *columns)
+        # exchanged with any others of the group: among themselves they might be equal for ever
+        own = groups[twice]
+        for a, b in zip(twice, grouped[first[own] + rng.integers(0, sizes[own])], strict=True):
+            values[a], values[b] = values[b], values[a]
+    raise KnowledgeError(f"found no permutation of {kg} that leaves {len(kg)} different arcs")
+
+
+def _repeated(heads: NDArray[Any], kinds: NDArray[Any], tails: NDArray[Any]) -> NDArray[np.int64]:
     """Places of the arcs that are there before."""
     order = np.lexsort((kinds, tails, heads))
     h, r, t = heads[order], kinds[order], tails[order]

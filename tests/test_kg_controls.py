@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hetgraph.kg import KnowledgeError, KnowledgeGraph, load_kg, permute_relations, random_arcs
+from hetgraph.kg import KnowledgeError, KnowledgeGraph, load_kg, permute_relations, permute_tails, random_arcs
 
 NAMES = [f"e{i}" for i in range(12)]
 RELATIONS = ["likes", "near", "part of"]
@@ -49,6 +49,16 @@ def test_permuted_relations_keep_who_is_connected(kg: KnowledgeGraph, seed: int)
 
 
 @given(graphs(), st.integers(0, 5))
+def test_permuted_tails_keep_how_often_an_entity_is_at_which_end(kg: KnowledgeGraph, seed: int) -> None:
+    other = permute_tails(kg, seed)
+    for end in (0, 2):
+        ends = [Counter((arc[end], arc[1]) for arc in graph.arcs()) for graph in (kg, other)]
+        assert ends[0] == ends[1]
+    assert incoming(other) == set(other.arcs())
+    assert len(set(other.arcs())) == len(other) == len(kg)
+
+
+@given(graphs(), st.integers(0, 5))
 def test_random_arcs_keep_how_many_there_are_of_a_relation(kg: KnowledgeGraph, seed: int) -> None:
     connected = np.flatnonzero(kg.degree())
     other = random_arcs(kg, seed)
@@ -63,7 +73,7 @@ def test_names_labels_and_numbers_stay() -> None:
     lines = [f'<urn:{i}> <http://www.w3.org/2000/01/rdf-schema#label> "{i}" .' for i in range(30)]
     lines += [f"<urn:{i}> <urn:r{i % 3}> <urn:{(7 * i + 1) % 30}> ." for i in range(30)]
     kg = load_kg("\n".join(lines).encode(), format="nt")
-    for other in (permute_relations(kg), random_arcs(kg)):
+    for other in (permute_relations(kg), permute_tails(kg), random_arcs(kg)):
         assert list(other.entities) == list(kg.entities)
         assert other.labels == kg.labels
         assert set(other.arcs()) != set(kg.arcs())
@@ -74,6 +84,7 @@ def test_another_seed_gives_another_graph() -> None:
     heads, tails = rng.integers(0, 12, (2, 40))
     kg = KnowledgeGraph.from_arcs(heads, rng.integers(0, 3, 40), tails, NAMES, RELATIONS)
     assert set(permute_relations(kg, 0).arcs()) != set(permute_relations(kg, 1).arcs())
+    assert set(permute_tails(kg, 0).arcs()) != set(permute_tails(kg, 1).arcs())
     assert set(random_arcs(kg, 0).arcs()) != set(random_arcs(kg, 1).arcs())
 
 
@@ -82,6 +93,6 @@ def test_what_cannot_be_drawn_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
     kg = KnowledgeGraph.from_arcs(heads, kinds, tails, NAMES[:2], RELATIONS[:2])
     assert set(random_arcs(kg).arcs()) == set(kg.arcs())  # all eight there can be
     monkeypatch.setattr("hetgraph.kg.controls.ATTEMPTS", 1)
-    for control in (random_arcs, permute_relations):
-        with pytest.raises(KnowledgeError, match="8 different"):
+    for control in (random_arcs, permute_relations, permute_tails):
+        with pytest.raises(KnowledgeError, match="8 .*different"):
             [control(kg, seed) for seed in range(20)]
