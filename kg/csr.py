@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -252,6 +252,35 @@ class KnowledgeGraph:
         for kind, count in zip(self.literals.kinds, counts, strict=True):
             total[kind[1:] if kind.startswith("@") else ""] += count
         return {language: count for language, count in total.items() if count}
+
+    def of_relations(self, names: Iterable[str]) -> KnowledgeGraph:
+        """The graph with nothing but the arcs of some relations; entities keep their numbers and literals.
+
+        Args:
+            names: whole names, or ends of names after a slash, hash or colon, as :func:`short` gives them.
+
+        Raises:
+            KnowledgeError: a name that no relation has, or several.
+        """
+        from .building import both_ways
+
+        known = list(self.relations)
+        chosen = []
+        for name in dict.fromkeys(names):
+            found = [i for i, own in enumerate(known) if own == name] or [
+                i for i, own in enumerate(known) if short(own) == name
+            ]
+            if len(found) != 1:
+                raise KnowledgeError(f"{name!r} names {len(found)} of the {len(known)} relations: {known[:8]}")
+            chosen += found
+        chosen = sorted(set(chosen))
+        new = np.full(len(known), -1, np.int64)
+        new[chosen] = np.arange(len(chosen))
+        kinds = new[self.out.types]
+        kept = kinds >= 0
+        heads, tails = (part[kept].astype(np.int64) for part in (self.heads, self.out.nodes))
+        out, into = both_ways(heads, kinds[kept], tails, self.num_entities, len(chosen))
+        return replace(self, relations=Strings.of([known[i] for i in chosen]), out=out, into=into, file=None)
 
     def degree(self) -> NDArray[np.int64]:
         """Arcs at every entity ``[N]``, in both directions."""

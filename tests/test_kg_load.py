@@ -404,3 +404,19 @@ def test_other_sources_are_refused(tmp_path) -> None:
         load_kg(io.StringIO("<u:a>"), format="nt")
     with pytest.raises(KnowledgeError, match="list of sources"):
         load_kg([rdflib.Graph(), b""], format="nt")
+
+
+def test_the_graph_of_some_relations_has_their_arcs_and_everything_else() -> None:
+    text = b"""<u:a> <http://x.org/v#likes> <u:b> . <u:b> <http://x.org/v#likes> <u:c> . <u:a> <u:near> <u:c> .
+<u:c> <http://x.org/w#likes> <u:a> . <u:a> <http://www.w3.org/2000/01/rdf-schema#label> "A"@en ."""
+    graph = load_kg(text, format="ttl")
+    some = graph.of_relations(["near", "http://x.org/v#likes"])
+    assert list(some.relations) == ["http://x.org/v#likes", "u:near"]
+    assert set(some.arcs()) == {arc for arc in graph.arcs() if arc[1] in some.relations}
+    assert list(some.entities) == list(graph.entities)
+    assert some.labels_of("u:a") == ["A"]
+    assert len(graph.of_relations([])) == 0
+    with pytest.raises(KnowledgeError, match="'likes' names 2 of the 3 relations"):
+        graph.of_relations(["likes"])
+    with pytest.raises(KnowledgeError, match="'hates' names 0"):
+        graph.of_relations(["hates"])
