@@ -94,5 +94,5 @@ def test_what_cannot_be_drawn_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
     assert set(random_arcs(kg).arcs()) == set(kg.arcs())  # all eight there can be
     monkeypatch.setattr("hetgraph.kg.controls.ATTEMPTS", 1)
     for control in (random_arcs, permute_relations, permute_tails):
-        with pytest.raises(KnowledgeError, match="8 .*different"):
+        with pytest.raises(KnowledgeError, match=r"8 .*different"):
             [control(kg, seed) for seed in range(20)]
