@@ -36,6 +36,7 @@ EXTRAS = {
     "csd": ("h5py",),
     "video": ("av",),
     "dgl": ("dgl", "pandas"),
+    "link": ("rapidfuzz", "usearch"),
 }
 # compiled against one exact torch; installed beside another they fail to load and take transformers with them
 BOUND_TO_TORCH = ("torchvision", "torchaudio")

@@ -44,15 +44,19 @@ class NodeType:
             is an array ``[N, d]``; width 0 means one number per node, ``[N]``. Rules read fields.
         optional: fields that a sample may leave out. A missing one reads as NaN, which no built-in rule
             connects.
+        categories: of fields of width 0 that hold whole numbers 0 .. n-1: name -> n. A model learns a vector for
+            each number (:class:`~hetgraph.nn.InputProjection`); -1 stands for none of them.
 
     Raises:
-        HetgraphError: empty name, impossible width, or a field called ``x``.
+        HetgraphError: empty name, impossible width, a field called ``x``, or categories of something else than a
+            field of width 0.
     """
 
     name: str
     dim: int
     fields: Mapping[str, int] = field(default_factory=dict)
     optional: Mapping[str, int] = field(default_factory=dict)
+    categories: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -67,6 +71,12 @@ class NodeType:
             raise HetgraphError(f"{owner}: fields {both} are both required and optional")
         if "x" in self.all_fields:
             raise HetgraphError(f"{owner}: 'x' is the feature vector and cannot be a field")
+        object.__setattr__(self, "categories", _frozen_dims(owner, "number of categories of", self.categories))
+        for name, count in self.categories.items():
+            if self.all_fields.get(name) != 0 or count < 1:
+                raise HetgraphError(
+                    f"{owner}: categories need a field of width 0 and at least one value, got {count} of {name!r}"
+                )
 
     @property
     def all_fields(self) -> dict[str, int]:
@@ -74,19 +84,17 @@ class NodeType:
         return {**self.fields, **self.optional}
 
     def __hash__(self) -> int:
-        return hash((self.name, self.dim, tuple(self.fields.items()), tuple(self.optional.items())))
+        parts = (self.fields, self.optional, self.categories)
+        return hash((self.name, self.dim, *(tuple(part.items()) for part in parts)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # copied and pickled by construction: a mapping proxy can do neither
-        return type(self), (self.name, self.dim, dict(self.fields), dict(self.optional))
+        return type(self), (self.name, self.dim, dict(self.fields), dict(self.optional), dict(self.categories))
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "dim": self.dim,
-            "fields": dict(self.fields),
-            "optional": dict(self.optional),
-        }
+        out = {"name": self.name, "dim": self.dim, "fields": dict(self.fields), "optional": dict(self.optional)}
+        # left out where there are none: the fingerprints of most schemas are older than categories
+        return {**out, "categories": dict(self.categories)} if self.categories else out
 
 
 @dataclass(frozen=True)

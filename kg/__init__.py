@@ -1,5 +1,6 @@
-"""Knowledge graphs: loading, storing and asking, cutting subgraphs, linking text to entities."""
+"""Knowledge graphs: loading, storing and asking, cutting subgraphs, linking, and from there into samples."""
 
+from .attach import Knowledge, LabelFeatures
 from .controls import permute_relations, permute_tails, random_arcs
 from .convert import from_networkx, from_rdflib, from_triples, to_networkx, to_pyg, to_rdflib
 from .csr import KnowledgeGraph, Literal
@@ -18,7 +19,10 @@ from .errors import (
     ResponseTooLarge,
     UnsafeInputError,
 )
-from .linking import Linker
+from .linking import AliasLinker, Link, Linker
+from .linking_chain import ChainLinker, RegionLinker
+from .linking_dense import DenseLinker
+from .linking_typos import TypoLinker
 from .load import load_kg
 from .retrieval import KHopRetriever, PathRetriever, PPRRetriever, Rerank, Subgraph
 from .steiner import SteinerRetriever
@@ -27,15 +31,21 @@ from .streams import Limits
 from .triples import TripleGraph, read_triples
 
 __all__ = [
+    "AliasLinker",
+    "ChainLinker",
+    "DenseLinker",
     "EmptyGraphWarning",
     "EndpointError",
     "EndpointQueryError",
     "EndpointTimeout",
     "EndpointUnavailable",
     "KHopRetriever",
+    "Knowledge",
     "KnowledgeError",
     "KnowledgeGraph",
+    "LabelFeatures",
     "Limits",
+    "Link",
     "Linker",
     "Literal",
     "LiteralTooLarge",
@@ -44,6 +54,7 @@ __all__ = [
     "PathRetriever",
     "QueryError",
     "QueryTimeout",
+    "RegionLinker",
     "Rerank",
     "ResponseTooLarge",
     "SparqlEndpoint",
@@ -52,6 +63,7 @@ __all__ = [
     "Table",
     "TripleGraph",
     "TripleStore",
+    "TypoLinker",
     "UnsafeInputError",
     "from_networkx",
     "from_rdflib",

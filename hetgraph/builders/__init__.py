@@ -1,5 +1,6 @@
 """Ready-made schemas for common kinds of samples; extend them with your own types."""
 
+from .knowledge import with_knowledge
 from .media import (
     audio_text,
     conversation,
@@ -8,7 +9,6 @@ from .media import (
     media,
     table,
     video_text,
-    with_knowledge,
 )
 
 __all__ = [

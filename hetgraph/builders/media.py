@@ -141,30 +141,5 @@ def conversation(past: int = 5, future: int = 5, **modalities: int) -> Schema:
     return _schema(*parts)
 
 
-def with_knowledge(schema: Schema, entity: int, relations: tuple[str, ...] | list[str], *links: str) -> Schema:
-    """Add knowledge-graph entities to a schema.
-
-    Args:
-        schema: what to extend.
-        entity: feature width of an entity.
-        relations: names of the relations between entities; the sample gives those edges
-            (``("entity", "fact", "entity")``, both directions are heard).
-        *links: node types that mention entities; the sample gives ``(link, "mentions", "entity")``, and
-            ``("entity", "mentioned", link)`` the other way. All other node types are connected with every entity.
-    """
-    parts: list[NodeType | EdgeType] = [
-        NodeType("entity", entity),
-        EdgeType("entity", "fact", "entity", rule=rules.given, relations=tuple(relations)),
-        EdgeType("entity", "fact_of", "entity", rule=rules.given, relations=tuple(relations)),
-    ]
-    for name in links:
-        parts.append(EdgeType(name, "mentions", "entity", rule=rules.given))
-        parts.append(EdgeType("entity", "mentioned", name, rule=rules.given))
-    for name in schema.nodes:
-        if name not in links:
-            parts += [EdgeType(name, "with", "entity"), EdgeType("entity", "with", name)]
-    return schema.extend(*parts)
-
-
 def _schema(*parts: NodeType | EdgeType) -> Schema:
     return Schema([p for p in parts if isinstance(p, NodeType)], [p for p in parts if isinstance(p, EdgeType)])

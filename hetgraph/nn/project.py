@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from ..errors import HetgraphError
 from ..graph import Graph
 from ..schema import Schema
 
@@ -20,7 +21,8 @@ class InputProjection(nn.Module):
 
     ``h = W_t ((x - mean_t) / std_t) + b_t + P_t fourier(position)``, where the Fourier features are the sines
     and cosines of every coordinate at wavelengths from 64 down to 1/8 of its unit (Vaswani et al., 2017,
-    section 3.5, for real-valued places). A place that is NaN (an optional field left out) adds nothing.
+    section 3.5, for real-valued places). A place that is NaN (an optional field left out) adds nothing. Of every
+    field with ``categories`` the learned vector of its value is added, for -1 nothing.
 
     Args:
         schema: the types.
@@ -43,6 +45,14 @@ class InputProjection(nn.Module):
         self.places = nn.ModuleList([nn.Linear(2 * len(_OCTAVES) * n, width, bias=False) for n in coordinates if n])
         filled = iter(range(len(self.places)))
         self._place_of = [next(filled) if n else None for n in coordinates]
+        self.categories = [list(node.categories) for node in schema.nodes.values()]
+        # drawn last, and smaller than what features come to: they tell nodes apart without drowning their features
+        self.tables = nn.ModuleList(
+            [nn.Embedding(n, width) for node in schema.nodes.values() for n in node.categories.values()]
+        )
+        for table in self.tables:
+            assert isinstance(table, nn.Embedding)
+            nn.init.normal_(table.weight, std=0.5)
         # mean and std side by side, one buffer per type; saved with the weights
         for i, node in enumerate(schema.nodes.values()):
             self.register_buffer(f"scale_{i}", torch.stack([torch.zeros(node.dim), torch.ones(node.dim)]))
@@ -70,14 +80,28 @@ class InputProjection(nn.Module):
 
     def forward(self, graph: Graph) -> dict[str, Tensor]:
         out: dict[str, Tensor] = {}
+        tables = iter(self.tables)
         for i, name in enumerate(self.names):
             mean, std = self.get_buffer(f"scale_{i}")
             state = self.features[i]((graph.x[name] - mean) / std)
             place = self._place_of[i]
             if place is not None:
                 state = state + self.places[place](self._fourier(graph.fields[name], self.positions[i]))
+            for field in self.categories[i]:
+                state = state + self._learned(next(tables), graph.fields[name][field], f"node type {name!r}: {field!r}")
             out[name] = state
         return out
+
+    @staticmethod
+    def _learned(table: nn.Module, value: Tensor, where: str) -> Tensor:
+        """The vector of every value ``[N, width]``, zeros for -1 and where there is none."""
+        assert isinstance(table, nn.Embedding)
+        ids = value.nan_to_num(-1.0).long() if value.is_floating_point() else value
+        if ids.numel() and not (ids.min() >= -1 and ids.max() < table.num_embeddings):
+            raise HetgraphError(
+                f"{where} must be -1 or in 0 .. {table.num_embeddings - 1}, got {int(ids.min())} .. {int(ids.max())}"
+            )
+        return table(ids.clamp(min=0)) * (ids >= 0).to(table.weight.dtype)[:, None]
 
     def _fourier(self, fields: Mapping[str, Tensor], wanted: list[tuple[str, int]]) -> Tensor:
         """``[N, 2 * octaves * coordinates]``."""

@@ -1,0 +1,314 @@
+"""Data sets with a knowledge graph and what their samples name in it, for ``benchmarks.knowledge_gain``.
+
+========================  ==============================================================================================
+``scenes``                invented words of questions; what they denote and are confused with is in the graph alone
+``tuxpaint``              WordNet's hypernyms of the nouns of a caption
+``tuxpaint_stamps``       the taxonomy of the stamps: training stamps with similar captions, their categories. What the
+                          graph says of validation and test stamps is left out, and so is every stamp of the own group
+``mosi_standard``         WordNet with the polarity of words by VADER and TextBlob
+``daquar``                WordNet's hypernyms and parts of the nouns of a question and of the detected objects
+========================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from hetgraph import Sample, Schema
+from hetgraph.encoders import Cached, HashWords, MiniLM
+from hetgraph.kg import (
+    AliasLinker,
+    KHopRetriever,
+    Knowledge,
+    KnowledgeGraph,
+    Link,
+    PPRRetriever,
+    RegionLinker,
+    load_kg,
+)
+from hetgraph.kg.polarity import read_textblob, read_vader
+from hetgraph.kg.sources import POLARITY, SYNSET, wordnet
+from hetgraph.kg.wordnet import read_senses
+from hetgraph.tasks import datasets
+from hetgraph.tasks.datasets import Dataset, data_folder
+from hetgraph.tasks.datasets.reading import read_table
+from hetgraph.tasks.datasets.scenes_fusion import BARE, generated, questions
+from hetgraph.thinning import without
+
+Source = Callable[[int], "Linked"]
+SENSES = 2
+"""The most frequent senses of a noun that are looked up, the second for half as likely as the first."""
+SEEDS, MOST_ENTITIES = 16, 48
+STAMP = "urn:tuxpaint:stamp:"
+WORDNET_NOTE = "words are linked to their most frequent noun senses; entity features: MiniLM of a synset's first word"
+STAMPS_NOTE = (
+    "linked to the five training stamps with the most similar captions (MiniLM), never one of the own group; the graph "
+    "has no category of a validation or test stamp"
+)
+POLARITY_NOTE = "words that VADER or TextBlob rate are linked; entity features: MiniLM of a synset's first word"
+
+
+@dataclass
+class Linked:
+    """A data set, a knowledge graph, and what its samples name in it.
+
+    Attributes:
+        name: of the benchmark.
+        base: the data set without knowledge.
+        graph: the knowledge graph.
+        links: sample id -> links; samples that are not in it name nothing.
+        options: of :class:`hetgraph.kg.Knowledge`.
+        kinds: kind -> ids of the test samples that are also scored by themselves.
+        notes: what to know about the links.
+    """
+
+    name: str
+    base: Dataset
+    graph: KnowledgeGraph
+    links: Mapping[str, Sequence[Link]]
+    options: Mapping[str, Any]
+    kinds: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    notes: str = ""
+
+    def data(self, graph: KnowledgeGraph | None) -> Dataset:
+        """The data set with the entities of a graph, which may be another one than the true; None: without any.
+
+        The schema is the same in any case, so models have the same parameters.
+        """
+        knowledge = Knowledge(self.base.schema, graph or self.graph, **self.options)
+        if graph is None:
+            return replace(self.base, schema=knowledge.schema)
+
+        def linked(samples: Iterable[Sample]) -> list[Sample]:
+            return [knowledge(sample, self.links.get(str(sample.id), ())) for sample in samples]
+
+        base = self.base
+        valid = None if base.valid is None else linked(base.valid)
+        return replace(base, schema=knowledge.schema, train=linked(base.train), valid=valid, test=linked(base.test))
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Questions about generated scenes; another seed gives other scenes and words."""
+
+    folder: Path | None = None
+    cache: Path | None = None
+    suggested: str = "scenes"
+
+    def __call__(self, seed: int) -> Linked:
+        made = generated(seed)
+        base = questions(made)
+        graph = load_kg(made.ntriples().encode(), format="nt")
+        linker, scenes = AliasLinker(graph), {scene.id: scene for scene in made}
+        links, kinds = {}, dict[str, set[str]]()
+        for sample in (*base.train, *(base.valid or ()), *base.test):
+            name = str(sample.id)
+            scene = scenes[name.removesuffix(BARE)]
+            # the bare form of a training question has only what it needs
+            if "entity" in sample.nodes:
+                links[name] = linker.link(scene.question)
+            kinds.setdefault(scene.kind, set()).add(name)
+        return Linked(
+            "scenes",
+            without_entities(base),
+            graph,
+            links,
+            # what a word denotes, and what it is confused with
+            {"features": HashWords(64), "retriever": KHopRetriever(hops=1, direction="out"), "mentions": ("token",)},
+            {kind: frozenset(names) for kind, names in kinds.items()},
+            "invented words differ between training, validation and test; entity features are hashed labels",
+        )
+
+
+def without_entities(base: Dataset) -> Dataset:
+    """A data set with entities, without them."""
+    nodes = [node for name, node in base.schema.nodes.items() if name != "entity"]
+    edges = [edge for (a, _, b), edge in base.schema.edges.items() if "entity" not in (a, b)]
+    train, valid, test = ([without(s, "entity") for s in part or ()] for part in (base.train, base.valid, base.test))
+    return replace(base, schema=Schema(nodes, edges), train=train, valid=valid, test=test)
+
+
+@dataclass(frozen=True)
+class TuxPaint:
+    """Stamps with what WordNet says of the nouns of their captions."""
+
+    folder: Path | None
+    cache: Path | None
+    suggested: str = "tuxpaint"
+
+    def __call__(self, seed: int) -> Linked:
+        base = datasets.load("tuxpaint", self.folder, cache=self.cache)
+        graph, linker = nouns("hypernym", "instance_hypernym")
+        captions = {row["id"]: row["caption_en"] for row in stamp_rows(self.folder)}
+        links = {name: linker.link(caption) for name, caption in captions.items()}
+        return Linked("tuxpaint", base, graph, links, upwards(self.cache), notes=WORDNET_NOTE)
+
+
+@dataclass(frozen=True)
+class TuxPaintStamps:
+    """Stamps with the categories of the training stamps that have the most similar captions."""
+
+    folder: Path | None
+    cache: Path | None
+    suggested: str = "tuxpaint"
+    count: int = 5
+
+    def __call__(self, seed: int) -> Linked:
+        base = datasets.load("tuxpaint", self.folder, cache=self.cache)
+        rows, encoder = stamp_rows(self.folder), minilm(self.cache)
+        encoded = encoder([row["caption_en"] for row in rows])
+        known = [i for i, row in enumerate(rows) if row["split"] == "train"]
+        graph = self.graph({rows[i]["id"] for i in known})
+        entities = graph.numbers([STAMP + rows[i]["id"] for i in known])
+        found = similar(
+            torch.stack([nodes["x"].mean(0) for nodes in encoded]), known, [row["group"] for row in rows], self.count
+        )
+        links = {
+            row["id"]: [
+                Link(entities[k], score, "dense", "token", (0, len(nodes["x"])), (0, len(row["caption_en"])))
+                for k, score in best
+            ]
+            for row, nodes, best in zip(rows, encoded, found, strict=True)
+        }
+        options = {
+            "features": encoder,
+            "retriever": KHopRetriever(hops=2, direction="out"),
+            "mentions": ("token",),
+        }
+        return Linked("tuxpaint_stamps", base, graph, links, options, notes=STAMPS_NOTE)
+
+    def graph(self, known: set[str]) -> KnowledgeGraph:
+        """The taxonomy, with the categories of some stamps; what it says of the others is their answer."""
+        packed = (data_folder("tuxpaint_stamps", self.folder) / "stamps.nt.gz").read_bytes()
+        told = [
+            line
+            for line in gzip.decompress(packed).decode().splitlines()
+            if not line.startswith(f"<{STAMP}") or line[len(STAMP) + 1 :].split(">")[0] in known
+        ]
+        graph = load_kg("\n".join(told).encode(), format="nt", languages=["en"])
+        return graph.of_relations(["inCategory", "subCategoryOf"])
+
+
+@dataclass(frozen=True)
+class Mosi:
+    """Utterances with WordNet's word senses and their polarity by VADER and TextBlob."""
+
+    folder: Path | None
+    cache: Path | None
+    suggested: str = "mosi_standard"
+
+    def __call__(self, seed: int) -> Linked:
+        base = datasets.load("mosi_standard", self.folder, cache=self.cache)
+        graph = wordnet(polarity=[*read_vader(), *read_textblob()])
+        graph = graph.of_relations([POLARITY, "hypernym", "similar_to", "antonym", "derivation", "pertains_to"])
+        # only what is rated: the senses of all words would be hundreds
+        rated = np.flatnonzero(np.isin(graph.out.types, list(graph.relations).index(POLARITY)))
+        rated = frozenset(graph.heads[rated].tolist())
+        linker = AliasLinker([row for row in senses(graph, "nvar") if row[1] in rated], most=SENSES)
+        table = read_table("CMU-MOSI", data_folder("cmu_mosi", self.folder) / "utterances.csv", ("transcript",))
+        links = {row["utterance_id"]: linker.link(row["transcript"].lower()) for row in table}
+        return Linked("mosi_standard", base, graph, links, upwards(self.cache, hops=1), notes=POLARITY_NOTE)
+
+
+@dataclass(frozen=True)
+class Daquar:
+    """Questions about rooms with what WordNet says of their nouns and of the objects that a detector found."""
+
+    folder: Path | None
+    cache: Path | None
+    suggested: str = "daquar"
+
+    def __call__(self, seed: int) -> Linked:
+        base = datasets.load("daquar", self.folder, cache=self.cache)
+        graph, linker = nouns("hypernym", "instance_hypernym", "part_meronym", "part_holonym")
+        names = (data_folder("daquar", self.folder) / "coco_classes.txt").read_text().split("\n")
+        objects = RegionLinker(linker, [name for name in names if name])
+        links = {}
+        for sample in (*base.train, *(base.valid or ()), *base.test):
+            name = str(sample.id)
+            links[name] = linker.link(base.about[name]["question"])
+            if "object" in sample.nodes:
+                x = sample.nodes["object"]["x"]
+                links[name] += objects.link(x[:, :-1].argmax(1).tolist(), x[:, -1].tolist(), type="object")
+        options = {**upwards(self.cache), "depicts": ("object",)}
+        return Linked("daquar", base, graph, links, options, notes=WORDNET_NOTE)
+
+
+NAMES: dict[str, Callable[..., Any]] = {
+    "scenes": Scenes,
+    "tuxpaint": TuxPaint,
+    "tuxpaint_stamps": TuxPaintStamps,
+    "mosi_standard": Mosi,
+    "daquar": Daquar,
+}
+"""Name -> what makes a source from a folder and a cache."""
+
+
+def similar(
+    vectors: torch.Tensor, known: Sequence[int], groups: Sequence[str], count: int
+) -> list[list[tuple[int, float]]]:
+    """For each of N things the known ones that are most alike, none of its own group.
+
+    Stamps of a group share a caption or a recording: they would tell a training stamp its own answer.
+
+    Args:
+        vectors: ``[N, D]``.
+        known: which of the N may be found.
+        groups: N names.
+        count: how many are found, fewer where there are fewer.
+
+    Returns:
+        (place in ``known``, cosine, at least 0), the most similar first.
+    """
+    unit = normalize(vectors, dim=-1)
+    cosine = (unit @ unit[list(known)].T).clamp(0, 1)
+    found = []
+    for row, group in zip(cosine, groups, strict=True):
+        places = [k for k, i in enumerate(known) if groups[i] != group]
+        found.append(sorted(((k, float(row[k])) for k in places), key=lambda pair: (-pair[1], pair[0]))[:count])
+    return found
+
+
+def stamp_rows(folder: Path | None) -> list[dict[str, str]]:
+    """The table of the stamps."""
+    return read_table("Tux Paint", data_folder("tuxpaint_stamps", folder) / "stamps.csv", ("id", "caption_en", "group"))
+
+
+def minilm(cache: Path | None) -> Any:
+    return MiniLM() if cache is None else Cached(MiniLM(), cache)
+
+
+def upwards(cache: Path | None, hops: int | None = None) -> dict[str, Any]:
+    """How samples get what lies above their senses: features are MiniLM's of the first word of a synset."""
+    up = {"direction": "out", "max_nodes": MOST_ENTITIES}
+    retriever = PPRRetriever(**up) if hops is None else KHopRetriever(hops=hops, **up)
+    return {"features": minilm(cache), "retriever": retriever, "mentions": ("token",), "seeds": SEEDS}
+
+
+def nouns(*relations: str) -> tuple[KnowledgeGraph, AliasLinker]:
+    """WordNet with some relations, and a linker of its nouns, in the singular and in the plural."""
+    graph = wordnet().of_relations(relations)
+    return graph, AliasLinker(senses(graph, "n"), most=SENSES)
+
+
+def senses(graph: KnowledgeGraph, parts: str) -> list[tuple[str, int, float]]:
+    """Word, synset and how likely it means it: each further sense half as much. Plurals by adding s or es."""
+    found = []
+    for (word, part), names in read_senses().items():
+        if part not in parts:
+            continue
+        for rank, entity in enumerate(graph.numbers([SYNSET + name for name in names[:SENSES]])):
+            found.append((word, entity, 0.5**rank))
+            if part == "n" and len(word) > 2:
+                found.append(
+                    (word + ("es" if word[-1] in "sxz" or word[-2:] in ("ch", "sh") else "s"), entity, 0.5**rank)
+                )
+    return found

@@ -1,0 +1,202 @@
+"""Does a knowledge graph help? The same model with it, without it, and with graphs that say nothing.
+
+The entities that a sample's words and objects name, and what lies around them in the graph, become nodes. Compared,
+with the same schema, parameters, settings and seeds, are samples
+
+* none: without entities;
+* graph: with them;
+* relations permuted: with the same arcs, whose relations are dealt out anew;
+* tails permuted: with the tails of each relation dealt out anew;
+* random: with as many arcs of each relation between entities drawn at random.
+
+The last three have nodes and edges of the same kinds and say nothing: a gain that they have too does not come from
+knowledge. Permuted relations still say who is connected, which in a taxonomy is nearly everything.
+
+    python -m benchmarks.knowledge_gain NAME --data FOLDER --json FILE [--plot FILE] [--seeds 5] [--cache FOLDER]
+
+An interrupted run goes on with what FILE holds. NAME: see ``benchmarks.knowledge_data``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from hetgraph.compare import SMALLER_IS_BETTER, Comparison, paired
+from hetgraph.comparison_runs import make_model, parameters
+from hetgraph.errors import HetgraphError
+from hetgraph.files import write_atomically
+from hetgraph.kg import KnowledgeGraph, permute_relations, permute_tails, random_arcs
+from hetgraph.tasks.datasets.suggested import SUGGESTED
+from hetgraph.training import TrainingSettings, evaluate, fit
+
+from .knowledge_data import NAMES, Linked
+from .knowledge_plot import draw
+
+Control = Callable[[KnowledgeGraph, int], KnowledgeGraph]
+CONDITIONS: dict[str, Control | None] = {
+    "none": None,
+    "graph": lambda graph, seed: graph,
+    "relations permuted": permute_relations,
+    "tails permuted": permute_tails,
+    "random": random_arcs,
+}
+"""Condition -> the graph that samples get, from the true one and the seed; None: no entities."""
+ALL = "all"
+"""The name of the whole test part among the kinds of its samples."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one run depends on, beside its condition and seed."""
+
+    width: int
+    layers: int
+    heads: int
+    dropout: float
+    training: dict[str, Any]
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> Settings:
+        """The first configuration of what ``hetgraph compare`` suggests for a data set."""
+        training = {**asdict(comparison.training), "lr": comparison.lr[0]}
+        return cls(comparison.width, comparison.layers, comparison.heads, comparison.dropout[0], training)
+
+
+def outcome(source: Linked, condition: str, seed: int, settings: Settings) -> dict[str, Any]:
+    """Train under one condition and score the test part: kind -> metrics."""
+    control = CONDITIONS[condition]
+    data = source.data(None if control is None else control(source.graph, seed))
+    torch.manual_seed(seed)
+    model = make_model(data, "graph", settings.width, settings.layers, settings.heads, settings.dropout)
+    training = replace(TrainingSettings(**settings.training), seed=seed, standardize=data.standardize)
+    history = fit(model, data.train, valid=data.valid or None, settings=training, progress=False)
+    scores = {ALL: evaluate(model, data.test)}
+    for kind, names in source.kinds.items():
+        scores[kind] = evaluate(model, [sample for sample in data.test if sample.id in names])
+    entities = [len(sample.nodes["entity"]["x"]) if "entity" in sample.nodes else 0 for sample in data.test]
+    return {
+        "condition": condition,
+        "seed": seed,
+        "scores": scores,
+        "valid": evaluate(model, data.valid) if data.valid else None,
+        "epochs": len(history.loss),
+        "parameters": parameters(model),
+        "entities": statistics.fmean(entities),
+        "linked": statistics.fmean(count > 0 for count in entities),
+    }
+
+
+def measure(
+    source: Callable[[int], Linked],
+    seeds: Sequence[int],
+    settings: Settings,
+    path: Path,
+    conditions: Sequence[str] = tuple(CONDITIONS),
+    watch: Callable[[str], object] = lambda title: None,
+) -> dict[str, Any]:
+    """Run whatever the file does not hold yet; it is written after every run.
+
+    Raises:
+        HetgraphError: the file is of other settings.
+    """
+    first = source(seeds[0])
+    head = {
+        "data": first.name,
+        "metric": first.base.objective.main,
+        "larger_is_better": first.base.objective.main not in SMALLER_IS_BETTER,
+        "graph": repr(first.graph),
+        "notes": first.notes,
+        "settings": asdict(settings),
+    }
+    head = json.loads(json.dumps(head))
+    runs: list[dict[str, Any]] = []
+    if path.exists():
+        kept = json.loads(path.read_text())
+        if any(kept.get(name) != value for name, value in head.items()):
+            raise HetgraphError(f"{path} holds runs with other settings; move it away or name another file")
+        runs = kept["runs"]
+    done = {(run["condition"], run["seed"]) for run in runs}
+    for seed in seeds:
+        current = first if seed == seeds[0] else None
+        for condition in conditions:
+            if (condition, seed) in done:
+                continue
+            current = current or source(seed)
+            watch(f"{first.name}: {condition}, seed {seed}")
+            runs.append(outcome(current, condition, seed, settings))
+            write_atomically(path, json.dumps({**head, "runs": runs}, indent=1) + "\n")
+    return {**head, "runs": runs}
+
+
+def values(result: Mapping[str, Any], condition: str, kind: str = ALL) -> dict[str, float]:
+    """Seed -> test score."""
+    runs = [run for run in result["runs"] if run["condition"] == condition]
+    return {str(run["seed"]): run["scores"][kind][result["metric"]] for run in runs}
+
+
+def gain(result: Mapping[str, Any], condition: str, kind: str = ALL) -> tuple[float, float | None]:
+    """Mean paired improvement over no graph, and its standard error."""
+    found = paired(values(result, condition, kind), values(result, "none", kind))
+    sign = 1 if result["larger_is_better"] else -1
+    return sign * found["mean"], found["standard_error"]
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    """A row per condition: mean and spread, and the gain over no graph, for all test samples and for each kind."""
+    shown = Table(title=f"{result['data']}: test {result['metric']}, {result['graph']}")
+    shown.add_column("condition")
+    kinds = list(result["runs"][0]["scores"])
+    for kind in kinds:
+        shown.add_column(kind, justify="right")
+        shown.add_column("gain", justify="right")
+    for condition in CONDITIONS:
+        if not values(result, condition):
+            continue
+        cells = []
+        for kind in kinds:
+            own = list(values(result, condition, kind).values())
+            spread = f" ± {statistics.stdev(own):.3f}" if len(own) > 1 else ""
+            cells.append(f"{statistics.fmean(own):.3f}{spread}")
+            more, error = gain(result, condition, kind)
+            noise = "" if error is None else f" ± {error:.3f}"
+            cells.append("" if condition == "none" else f"{more:+.3f}{noise}")
+        shown.add_row(condition, *cells)
+    return shown
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--data", type=Path, help="folder of the data set; default: its folder in $HETGRAPH_DATA")
+    parser.add_argument(
+        "--json", type=Path, required=True, help="what was measured; an interrupted run goes on with it"
+    )
+    parser.add_argument("--plot", type=Path, help="draw the scores of every seed into this .png")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--cache", type=Path, help="keeps what encoders compute")
+    arguments = parser.parse_args(given)
+    # on models this small one thread is fastest, and repeats exactly
+    torch.set_num_threads(1)
+    source = NAMES[arguments.name](arguments.data, arguments.cache)
+    settings = Settings.of(Comparison.using(SUGGESTED[source.suggested]))
+    console = Console(highlight=False)
+    result = measure(
+        source, range(arguments.seeds), settings, arguments.json, watch=lambda title: console.print(title, markup=False)
+    )
+    console.print(table(result))
+    if arguments.plot:
+        draw(result, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""What a knowledge graph adds: a toy where only the graph knows the answer, and what the controls must not know."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import knowledge_gain
+from benchmarks.knowledge_data import STAMP, Linked, TuxPaintStamps, senses, similar
+from benchmarks.knowledge_gain import CONDITIONS, Settings, gain, measure, outcome, table, values
+from hetgraph import HetgraphError, NodeType, Sample, Schema
+from hetgraph.kg import KHopRetriever, KnowledgeGraph, Link
+from hetgraph.objectives import Classification
+from hetgraph.tasks.datasets import Dataset
+
+TRAINING = {"epochs": 12, "batch_size": 16, "lr": 5e-3, "patience": 12}
+SETTINGS = Settings(width=16, layers=2, heads=2, dropout=0.0, training=TRAINING)
+
+
+def toy(seed: int, count: int = 90) -> Linked:
+    """Each sample names a word of its own; the word means "yes" or "no" and is confused with the other."""
+    rng = np.random.default_rng(seed)
+    answers = rng.integers(0, 2, count)
+    words = np.arange(count) + 2
+    heads, tails = np.repeat(words, 2), np.stack([answers, 1 - answers], 1).reshape(-1)
+    names = ["a:no", "a:yes", *(f"w:{i:03}" for i in range(count))]
+    graph = KnowledgeGraph.from_arcs(heads, np.tile([0, 1], count), tails, names, ["means", "not"])
+    samples = [
+        Sample(id=f"s{i}", target=("no", "yes")[answers[i]], nodes={"token": {"x": torch.ones(2, 4)}})
+        for i in range(count)
+    ]
+    base = Dataset(
+        "toy",
+        Schema([NodeType("token", 4)], []),
+        samples[:60],
+        samples[60:70],
+        samples[70:],
+        Classification(("no", "yes")),
+    )
+    links = {f"s{i}": [Link(int(words[i]), 1.0, "alias", "token", (0, 1))] for i in range(count)}
+    features = np.zeros((graph.num_entities, 3), np.float32)
+    features[0, 0] = features[1, 1] = features[2:, 2] = 1
+    options = {
+        "features": features,
+        "retriever": KHopRetriever(hops=1, direction="out"),
+        "mentions": ("token",),
+        "relations": ["means", "not"],
+    }
+    return Linked("toy", base, graph, links, options, {"late": frozenset(s.id for s in samples[80:])}, "a toy")
+
+
+def test_only_the_true_graph_answers() -> None:
+    source = toy(0)
+    found = {condition: outcome(source, condition, 0, SETTINGS) for condition in CONDITIONS}
+    assert found["graph"]["scores"]["all"]["accuracy"] == 1.0
+    assert set(found["graph"]["scores"]) == {"all", "late"}
+    for condition in ("none", "relations permuted", "random"):
+        assert found[condition]["scores"]["all"]["accuracy"] < 0.9
+    # the same weights to train, whatever the samples hold
+    assert len({one["parameters"] for one in found.values()}) == 1
+    assert found["none"]["entities"] == found["none"]["linked"] == 0
+    assert found["graph"]["entities"] == 3
+    assert found["graph"]["linked"] == 1
+
+
+def test_a_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, told = tmp_path / "gain.json", list[str]()
+    few = replace(SETTINGS, training={**TRAINING, "epochs": 1})
+    first = measure(toy, [0], few, path, ["none", "graph"], told.append)
+    again = measure(toy, [0, 1], few, path, ["none", "graph"], told.append)
+    assert told == [f"toy: {condition}, seed {seed}" for seed in (0, 1) for condition in ("none", "graph")]
+    assert again["runs"][:2] == first["runs"]
+    assert json.loads(path.read_text()) == again
+    own, other = values(again, "graph"), values(again, "none")
+    differences = [own[seed] - other[seed] for seed in ("0", "1")]
+    mean, error = gain(again, "graph")
+    assert mean == pytest.approx(np.mean(differences))
+    assert error == pytest.approx(np.std(differences, ddof=1) / np.sqrt(2))
+    assert table(again).row_count == 2
+    picture = tmp_path / "gain.png"
+    knowledge_gain.draw(again, picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(HetgraphError, match="other settings"):
+        measure(toy, [0], SETTINGS, path)
+    assert json.loads(path.read_text()) == again
+
+
+def test_smaller_errors_are_gains() -> None:
+    runs = [
+        {"condition": condition, "seed": seed, "scores": {"all": {"mae": value}}}
+        for condition, some in {"none": (1.0, 1.2), "graph": (0.8, 0.8)}.items()
+        for seed, value in enumerate(some)
+    ]
+    assert gain({"metric": "mae", "larger_is_better": False, "runs": runs}, "graph")[0] == pytest.approx(0.3)
+
+
+def test_senses_are_as_likely_as_they_are_frequent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = {("box", "n"): ["00000001-n", "00000002-n", "00000003-n"], ("box", "v"): ["00000004-v"]}
+    monkeypatch.setattr("benchmarks.knowledge_data.read_senses", lambda: index)
+    base = "http://wordnet-rdf.princeton.edu/wn30/"
+    names = [f"{base}0000000{i}-{'nnnv'[i - 1]}" for i in range(1, 5)]
+    graph = KnowledgeGraph.from_arcs([0], [0], [1], names, ["hypernym"])
+    assert senses(graph, "n") == [("box", 0, 1.0), ("boxes", 0, 1.0), ("box", 1, 0.5), ("boxes", 1, 0.5)]
+    assert senses(graph, "v") == [("box", 3, 1.0)]
+
+
+def test_the_graph_of_the_stamps_does_not_tell_their_answers(tmp_path: Path) -> None:
+    label = "<http://www.w3.org/2000/01/rdf-schema#label>"
+    lines = [f"<{STAMP}{i}> <urn:tuxpaint:inCategory> <urn:tuxpaint:category:{c}> ." for i, c in enumerate("abab")]
+    lines += [f'<{STAMP}{i}> {label} "{i}"@en .' for i in range(4)]
+    lines += ["<urn:tuxpaint:category:a> <urn:tuxpaint:subCategoryOf> <urn:tuxpaint:category:b> ."]
+    (tmp_path / "stamps.nt.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    graph = TuxPaintStamps(tmp_path, None).graph({"0", "1"})
+    assert {head for head, relation, _ in graph.arcs() if relation.endswith("inCategory")} == {STAMP + "0", STAMP + "1"}
+    assert len(graph) == 3
+    assert graph.labels_of(STAMP + "1") == ["1"]
+    assert f"{STAMP}3" not in graph.entities
+
+
+def test_no_stamp_finds_one_of_its_own_group() -> None:
+    rng = np.random.default_rng(0)
+    vectors, groups, known = rng.normal(size=(12, 5)), list("aabbccddeefg"), [0, 1, 2, 5, 7, 8, 11]
+    found = similar(torch.from_numpy(vectors), known, groups, 3)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    for i, best in enumerate(found):
+        cosines = {k: max(0.0, unit[i] @ unit[j]) for k, j in enumerate(known) if groups[j] != groups[i]}
+        assert [k for k, _ in best] == sorted(cosines, key=lambda k: (-cosines[k], k))[:3]
+        assert [score for _, score in best] == pytest.approx([cosines[k] for k, _ in best])
