@@ -1,4 +1,4 @@
-"""How long does loading a knowledge graph take, and cutting out what lies around five seeds?
+"""How long does loading a knowledge graph take, cutting out what lies around five seeds, and linking a text?
 
 Loading: a file of N-Triples with 150,000 entities and 50 relations, by rdflib and by ``load_kg``; seconds in this
 process, and in fresh processes how far resident memory rises (see :mod:`benchmarks.memory`).
@@ -8,26 +8,32 @@ directions, with the arcs between what was found: PyG's ``k_hop_subgraph`` takes
 Personalised PageRank, best 200: SciPy's sparse product in ten power iterations, ours by push. Every round has
 other seeds.
 
+Linking: 100,000 names of one to four made-up words, and texts of twelve words, a third of them with a word that has an
+accent. The peer is a plain dictionary in which every run of words is looked up, the longest first.
+
 Before anything is timed: both libraries read the same triples; without a limit ours cuts out exactly what PyG does; the
 scores of push are below those of 200 power iterations by at most eps times the degree; numba and numpy agree in
-every bit.
+every bit; of every text the names that are found are those of the longest matches by brute force.
 
     python -m benchmarks.knowledge_graph --json FILE [--quick]
 """
 
 from __future__ import annotations
 
+import random
+import re
+import string
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import cycle
+from itertools import accumulate, cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from hetgraph.kg import KHopRetriever, KnowledgeGraph, PPRRetriever, load_kg
+from hetgraph.kg import AliasLinker, KHopRetriever, KnowledgeGraph, PPRRetriever, load_kg
 
 from .common import Setting, arguments, finish
 from .memory import in_fresh_process, peak_bytes
@@ -36,6 +42,9 @@ from .standard import alternate, summary
 OURS, NUMPY, RDFLIB, PYG, SCIPY = "hetgraph", "hetgraph, numpy", "rdflib", "PyG", "SciPy"
 SEEDS, MOST, RELATIONS = 5, 200, 50
 ALPHA, EPS = 0.15, 1e-4
+PLAIN = "plain dictionary"
+TEXT_WORDS, LONGEST = 12, 4
+Mention = tuple[int, int, int]
 
 
 def write_triples(path: Path, entities: int, lines: int) -> None:
@@ -195,6 +204,68 @@ def pagerank(graph: KnowledgeGraph, sets: list[list[int]], rounds: int) -> Setti
     return _setting("personalised PageRank", graph, candidates, {SCIPY: SCIPY}, sets, rounds)
 
 
+def names_and_texts(names: int, texts: int) -> tuple[list[str], list[str]]:
+    """Names, and texts like the glosses of a dictionary: words by Zipf's law, every fifth place a name."""
+    generator = random.Random(3)
+    vocabulary = ["".join(generator.choices(string.ascii_lowercase, k=generator.randint(3, 10))) for _ in range(names)]
+    frequent = list(accumulate(1 / (i + 10) for i in range(len(vocabulary))))
+    distinct: dict[str, None] = {}
+    while len(distinct) < names:
+        length = generator.choices(range(1, LONGEST + 1), [50, 38, 9, 3])[0]
+        weights = None if length == 1 else frequent
+        distinct[" ".join(generator.choices(vocabulary, cum_weights=weights, k=length))] = None
+    known = list(distinct)
+    made = []
+    for i in range(texts):
+        words: list[str] = []
+        while len(words) < TEXT_WORDS:
+            some = generator.choice(known).split() if generator.random() < 0.2 else []
+            words += some or generator.choices(vocabulary, cum_weights=frequent)
+        words[TEXT_WORDS // 2] += "é" if i % 3 == 0 else ""
+        made.append(" ".join(words[:TEXT_WORDS]).capitalize() + ".")
+    return known, made
+
+
+def longest_matches(known: dict[tuple[str, ...], int], text: str) -> list[Mention]:
+    """By brute force, in words: every run from the longest to the shortest, at every word."""
+    words = re.findall(r"\w+|[^\w\s]", text.lower())
+    found, at = [], 0
+    while at < len(words):
+        for length in range(min(LONGEST, len(words) - at), 0, -1):
+            entity = known.get(tuple(words[at : at + length]))
+            if entity is not None:
+                found.append((at, at + length, entity))
+                at += length
+                break
+        else:
+            at += 1
+    return found
+
+
+def linking(names: int, texts: int, rounds: int) -> Setting:
+    """Microseconds to link a text, on one core."""
+    given, made = names_and_texts(names, texts)
+    known = {tuple(name.split()): i for i, name in enumerate(given)}
+    linker = AliasLinker((name, i) for i, name in enumerate(given))
+    hits = 0
+    for text in made:
+        found = [(*link.nodes, link.entity) for link in linker.link(text)]
+        expected = longest_matches(known, text)
+        if found != expected:
+            raise AssertionError(f"{text!r}: {found}, by brute force {expected}")
+        hits += len(found)
+    measured = alternate(
+        {
+            PLAIN: lambda: [longest_matches(known, text) for text in made],
+            OURS: lambda: [linker.link(text) for text in made],
+        },
+        rounds,
+    )
+    sizes = {"names": names, "texts": texts, "words of a text": TEXT_WORDS, "links": hits}
+    values = {"a text": {name: summary(found, 1e6 / texts) for name, found in measured.items()}}
+    return Setting("linking", "µs", sizes, OURS, {PLAIN: PLAIN}, values)
+
+
 def _bind(retriever: Any, graph: KnowledgeGraph) -> Callable[[list[int]], Any]:
     return lambda seeds: retriever(graph, seeds)
 
@@ -227,6 +298,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     graph = random_graph(nodes, arcs)
     sets = seed_sets(nodes, found.rounds + 1)
     settings += [hops(graph, sets, found.rounds), pagerank(graph, sets, found.rounds)]
+    del graph
+    names, texts = (1_000, 200) if found.quick else (100_000, 20_000)
+    settings.append(linking(names, texts, min(found.rounds, 10)))
     finish("knowledge_graph", "Knowledge graphs", found, settings, [])
 
 

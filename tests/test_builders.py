@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from strategies import packed_edges, pairs_of, random_sample
 
 from hetgraph import GraphBuilder, HetgraphError, Sample, Schema, builders, rules
+from hetgraph.kg import KnowledgeGraph
 
 READY = {
     "image_text": builders.image_text(3, 2),
@@ -23,6 +24,9 @@ READY = {
     "conversation": builders.conversation(text=2, audio=3, video=4),
     "conversation of one": builders.conversation(past=1, future=0, text=2),
     "with_knowledge": builders.with_knowledge(builders.image_text(3, 2), 4, ["is", "has"], "token", "region"),
+    "with_knowledge of a graph": builders.with_knowledge(
+        builders.image_text(3, 2), KnowledgeGraph.from_arcs([0], [0], [1], ["a", "b"], ["is"]), dim=4, context="token"
+    ),
     "media": builders.media(photo=("image", 3), speech=("audio", 2), noise=("audio", 4), clip=("video", 2)),
 }
 
@@ -62,7 +66,7 @@ def test_random_samples_have_the_edges_of_a_loop(name: str, seed: int, data) -> 
 @pytest.mark.parametrize("schema", READY.values(), ids=READY)
 def test_every_modality_reaches_every_other(schema: Schema) -> None:
     reached = {(src, dst) for src, _, dst in schema.edges}
-    assert set(permutations((n for n in schema.nodes if n != "entity"), 2)) <= reached
+    assert set(permutations((n for n in schema.nodes if n not in ("entity", "context")), 2)) <= reached
 
 
 def test_conversation_hears_so_many_utterances_before_and_after() -> None:

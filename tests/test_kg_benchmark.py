@@ -40,3 +40,16 @@ def test_subgraphs_are_compared_and_timed(monkeypatch) -> None:
     monkeypatch.setattr(benchmark, "PPRRetriever", lambda **options: replace(PPRRetriever(**options), eps=0.05))
     with pytest.raises(AssertionError, match="scores differ"):
         benchmark.pagerank(graph, sets, 1)
+
+
+def test_linkers_have_to_find_the_same_names(monkeypatch) -> None:
+    setting = benchmark.linking(300, 50, 2)
+    assert set(setting.values["a text"]) == {benchmark.PLAIN, benchmark.OURS}
+    assert setting.sizes["links"] > 100
+    names, texts = benchmark.names_and_texts(300, 50)
+    assert len(set(names)) == 300
+    assert {len(text.split()) for text in texts} == {benchmark.TEXT_WORDS}
+    monkeypatch.setattr(benchmark, "LONGEST", 1)
+    monkeypatch.setattr(benchmark, "names_and_texts", lambda *_: (names, texts))
+    with pytest.raises(AssertionError, match="by brute force"):
+        benchmark.linking(300, 50, 1)
