@@ -1,4 +1,4 @@
-"""``hetgraph kg load | stats | query | subgraph``: knowledge graphs on the command line."""
+"""``hetgraph kg load | stats | query | link | subgraph``: knowledge graphs on the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from .errors import HetgraphError
 
 app = typer.Typer(
-    help="Knowledge graphs: load, look at, ask, and cut out what lies around some entities.",
+    help="Knowledge graphs: load, look at, ask, link texts, and cut out what lies around some entities.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -138,6 +138,60 @@ def query(
     _print_answer(answer, max_rows)
     if json_file:
         _write_json(json_file, _as_json(answer))
+
+
+@app.command()
+def link(
+    graph: Graph,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help="Texts to link.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A text file; each line is a text.")] = None,
+    languages: Annotated[
+        list[str] | None, typer.Option("--language", help="Look for labels in this language; repeat. Default: all.")
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Entities of one mention to show at most.")] = 3,
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="What scores less is no link.")] = 0.0,
+    prior: Annotated[bool, typer.Option("--prior", help="Entities with many arcs are likelier to be meant.")] = False,
+    no_accents: Annotated[bool, typer.Option("--no-accents", help="Accents make no difference.")] = False,
+    typos: Annotated[bool, typer.Option("--typos", help="Also find misspelled names; needs the extra `link`.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the links here.")] = None,
+    format: Format = None,
+    base: Base = None,
+) -> None:
+    """Find the names of entities in texts."""
+    from .kg import AliasLinker, ChainLinker, TypoLinker
+
+    lines = [*(texts or []), *(_read(file).splitlines() if file else [])]
+    if not lines:
+        raise HetgraphError("nothing to link: give texts or --file")
+    found = _opened(graph, format, base)
+    options: dict[str, Any] = {"threshold": threshold, "most": candidates}
+    likely = found.degree() + 1 if prior else None
+    linker: Any = AliasLinker(found, languages=languages, prior=likely, accents=not no_accents, **options)
+    if typos:
+        linker = ChainLinker(linker, TypoLinker(linker, **options))
+    preferred = languages or ["", "en"]
+    table = Table()
+    for column in ("text", "span", "mention", "entity", "label"):
+        table.add_column(column, overflow="fold")
+    table.add_column("score", justify="right")
+    table.add_column("method")
+    rows = []
+    for number, text in enumerate(lines):
+        for one in linker.link(text):
+            start, end = one.span
+            said, name = text[start:end], found.entities[one.entity]
+            label = found.label(one.entity, preferred)
+            cells = (str(number + 1), f"{start}-{end}", said, name, label, f"{one.score:.3f}", one.method)
+            table.add_row(*map(_plain, cells))
+            rows.append(
+                {"text": number, "start": start, "end": end, "mention": said, "entity": name, "label": label}
+                | {"score": one.score, "method": one.method}
+            )
+    console.print(table)
+    mentions = len({(row["text"], row["start"]) for row in rows})
+    console.print(f"{mentions} mentions, {len(rows)} links in {len(lines)} texts")
+    if json_file:
+        _write_json(json_file, {"texts": lines, "links": rows})
 
 
 @app.command()

@@ -72,6 +72,59 @@ def test_queries_on_files_folders_and_into_json(typed, turtle, tmp_path) -> None
         assert (code, err.startswith("error:")) == (2, True)
 
 
+def test_texts_are_linked_printed_and_written(typed, turtle, tmp_path) -> None:
+    text = "The CAT, a Maus, a móuse and a dog [b]"
+    code, out, _ = typed("kg", "link", turtle, text, "eine Katze", "--json", tmp_path / "l.json")
+    assert (code, "3 mentions, 3 links in 2 texts" in out) == (0, True)
+    assert all(word in out for word in ("4-7", "dog [b]", "http://x.org/dog", "1.000", "alias"))
+    written = json.loads((tmp_path / "l.json").read_text())
+    assert written["texts"] == [text, "eine Katze"]
+    found = [(row["text"], row["mention"], row["entity"], row["label"]) for row in written["links"]]
+    assert found == [
+        (0, "CAT", "http://x.org/cat", "cat"),
+        (0, "dog [b]", "http://x.org/dog", "dog [b]"),
+        (1, "Katze", "http://x.org/cat", "cat"),
+    ]
+    assert [text[row["start"] : row["end"]] for row in written["links"][:2]] == ["CAT", "dog [b]"]
+    (tmp_path / "t.txt").write_text(f"{text}\neine Katze\n")
+    options = ["--language", "en", "--no-accents", "--prior", "--candidates", 1, "--threshold", 0.5]
+    code, out, _ = typed("kg", "link", turtle, "--file", tmp_path / "t.txt", *options)
+    assert (code, "3 mentions, 3 links in 2 texts" in out, "móuse" in out) == (0, True, True)
+    for wrong in ([], ["--file", tmp_path / "none.txt"], ["x", "--format", "zip"]):
+        assert typed("kg", "link", turtle, *wrong)[0] == 2
+
+
+def test_typos_are_linked_if_they_are_asked_for(typed, turtle) -> None:
+    pytest.importorskip("rapidfuzz", reason="rapidfuzz is not installed: pip install 'hetgraph[link]'")
+    code, out, _ = typed("kg", "link", turtle, "an anmial", "--typos")
+    assert (code, "http://x.org/Animal" in out, "typo" in out) == (0, True, True)
+    assert "0 mentions" in typed("kg", "link", turtle, "an anmial")[1]
+
+
+HELP = {
+    "load": ["--output", "--format", "--base", "--skip-errors", "--graphs", "--language"],
+    "stats": ["--format", "--base", "--top"],
+    "query": ["--bind", "--timeout", "--max-rows", "--format", "--base", "--json"],
+    "link": [
+        *("--file", "--language", "--candidates", "--threshold", "--prior", "--no-accents", "--typos", "--json"),
+        *("--format", "--base"),
+    ],
+    "subgraph": [
+        *("--seed", "--method", "--max-nodes", "--hops", "--hub", "--language", "--picture", "--json"),
+        *("--format", "--base"),
+    ],
+}
+
+
+def test_the_help_lists_the_commands_and_the_options(typed) -> None:
+    def listed(text: str) -> set[str]:
+        return {word for line in text.splitlines() if (word := line.strip().split(" ")[0]).startswith("--")}
+
+    assert all(command in typed("kg", "--help")[1] for command in HELP)
+    for command, options in HELP.items():
+        assert listed(typed("kg", command, "--help")[1]) == {*options, "--help"}
+
+
 @pytest.mark.parametrize("method", ["ppr", "khop", "path", "steiner"])
 def test_subgraphs_are_printed_written_and_drawn(typed, turtle, tmp_path, method) -> None:
     words = ["--seed", "dog [B]", "--seed", "http://x.org/mouse", "--method", method]
