@@ -160,12 +160,13 @@ class AliasLinker(TextLinker):
         return self._candidates.get(self.spelling.key(name), ())
 
     def link(self, text: str, type: str = "token", taken: Sequence[Span] = ()) -> list[Link]:
-        words, spans = self.spelling.split(text)
+        read = self.spelling.read(text)
+        words = read.words
         if taken:
             # no name has an empty word
-            words = [word if free else "" for word, free in zip(words, free_of(taken, spans), strict=True)]
+            words = [word if free else "" for word, free in zip(words, free_of(taken, read.spans()), strict=True)]
         starts, lengths_of, candidates_of = self._starts, self._lengths.get, self._candidates.get
-        found: list[Link] = []
+        hits: list[tuple[int, int, tuple[tuple[int, float], ...]]] = []
         count, at = len(words), 0
         while at < count:
             word = words[at]
@@ -180,12 +181,16 @@ class AliasLinker(TextLinker):
             if candidates is None:
                 candidates = candidates_of(word)
             if candidates:
-                nodes, span = (at, end), (spans[at][0], spans[end - 1][1])
-                # a comprehension takes longer for so few
-                for entity, score in candidates:
-                    found.append(Link(entity, score, "alias", type, nodes, span))
+                hits.append((at, end, candidates))
             at = end
-        return found
+        if not hits:
+            return []
+        spans = read.spans()
+        return [
+            Link(entity, score, "alias", type, (at, end), (spans[at][0], spans[end - 1][1]))
+            for at, end, candidates in hits
+            for entity, score in candidates
+        ]
 
 
 class Linker:
@@ -265,5 +270,7 @@ def _priors(prior: ArrayLike, count: int) -> list[float]:
 
 
 def _shares(weights: Mapping[int, float]) -> list[tuple[int, float]]:
+    if len(weights) == 1:  # one number for all of them: the tables are smaller, and quicker to read
+        return [(entity, 1.0) for entity in weights]
     total = math.fsum(weights.values())
     return [(entity, weight / total) for entity, weight in weights.items()]

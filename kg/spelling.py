@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 Span = tuple[int, int]
 
-_ASCII_WORD = re.compile(r"\w+|[^\w\s]")
+# Up to here there are neither marks nor scripts without spaces nor emoji, and patterns can be short.
+_BEYOND = re.compile("[^\x00-\u02ff]")
+_SHORT_CLUSTER = re.compile("[^\x00-\x7f]")
+_SHORT_WORD = re.compile(r"\w+|[^\w\s]")
 # Written without spaces: Han, kana, Thai, Lao, Myanmar, Khmer. Every character is a word there.
 _UNSPACED = (
     "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -24,6 +29,44 @@ _ACCENT = re.compile(
     "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f\u0591-\u05bd\u05bf\u05c1-\u05c7"
     "\u064b-\u065f\u0670]"
 )
+
+
+class Read(NamedTuple):
+    """The words of a text, and what is needed to say where they stand.
+
+    Attributes:
+        words: in one spelling.
+        folded: the text that they were cut from.
+        moved: pieces that folding made longer or shorter: their first and last + 1 character there, and in the text.
+    """
+
+    words: list[str]
+    folded: str
+    moved: list[tuple[int, int, int, int]]
+
+    def spans(self) -> list[Span]:
+        """The characters of the text that each word covers."""
+        out = []
+        find, at = self.folded.find, 0
+        for word in self.words:
+            # between words there is nothing but space
+            start = find(word, at)
+            at = start + len(word)
+            out.append((start, at))
+        if self.moved:
+            begins = [piece[0] for piece in self.moved]
+            out = [(self._place(begins, a, 2), self._place(begins, b - 1, 3)) for a, b in out]
+        return out
+
+    def _place(self, begins: list[int], at: int, side: int) -> int:
+        """Where in the text the character ``at`` begins (side 2) or ends (side 3)."""
+        i = bisect_right(begins, at) - 1
+        if i >= 0:
+            piece = self.moved[i]
+            if at < piece[1]:
+                return piece[side]
+            at += piece[3] - piece[1]
+        return at + side - 2
 
 
 @dataclass(frozen=True)
@@ -43,37 +86,36 @@ class Spelling:
 
     accents: bool = True
 
+    def read(self, text: str) -> Read:
+        """The words in this spelling."""
+        if text.isascii():
+            folded = text.lower()
+            return Read(_SHORT_WORD.findall(folded), folded, [])
+        parts: list[str] = []
+        moved: list[tuple[int, int, int, int]] = []
+        done = size = 0
+        cluster = _cluster() if _BEYOND.search(text) else _SHORT_CLUSTER
+        for match in cluster.finditer(text):
+            start, end = match.span()
+            piece = _folded(match[0], self.accents)
+            parts += [text[done:start].lower(), piece]
+            size += start - done
+            if end - start > 1 or len(piece) != 1:
+                moved.append((size, size + len(piece), start, end))
+            size += len(piece)
+            done = end
+        folded = "".join((*parts, text[done:].lower()))
+        word = _word() if _BEYOND.search(folded) else _SHORT_WORD
+        return Read(word.findall(folded), folded, moved)
+
     def split(self, text: str) -> tuple[list[str], list[Span]]:
         """The words in this spelling, and the characters of the text that each of them covers."""
-        if text.isascii():
-            found = list(_ASCII_WORD.finditer(text.lower()))
-            return [match[0] for match in found], [match.span() for match in found]
-        folded, starts, ends = self._mapped(text)
-        found = list(_word().finditer(folded))
-        spans = [(starts[match.start()], ends[match.end() - 1]) for match in found]
-        return [match[0] for match in found], spans
+        found = self.read(text)
+        return found.words, found.spans()
 
     def key(self, text: str) -> str:
         """The words with one space between them: equal for texts that are spelled alike."""
-        return " ".join(self.split(text)[0])
-
-    def _mapped(self, text: str) -> tuple[str, list[int], list[int]]:
-        """The folded text, and for each of its characters the first and the last + 1 one of the text it came from."""
-        parts: list[str] = []
-        starts: list[int] = []
-        ends: list[int] = []
-        for match in _cluster().finditer(text):
-            piece, (start, end) = match[0], match.span()
-            if piece.isascii():
-                parts.append(piece.lower())
-                starts += range(start, end)
-                ends += range(start + 1, end + 1)
-            else:
-                folded = _folded(piece, self.accents)
-                parts.append(folded)
-                starts += [start] * len(folded)
-                ends += [end] * len(folded)
-        return "".join(parts), starts, ends
+        return " ".join(self.read(text).words)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -107,15 +149,16 @@ def _joined() -> str:
 
 @cache
 def _cluster() -> re.Pattern[str]:
-    return re.compile(rf"[\x00-\x7f]+(?![{_joined()}])|.[{_joined()}]*", re.DOTALL)
+    """A character with its marks, unless it is ASCII without any."""
+    return re.compile(rf"[^\x00-\x7f][{_joined()}]*|[\x00-\x7f][{_joined()}]+")
 
 
 @cache
 def _word() -> re.Pattern[str]:
     marks = _joined()
-    letter = rf"[^\W{_UNSPACED}]"
+    letters = rf"(?:[0-9a-z_]++|[^\W{_UNSPACED}])[{marks}\u200d]*+"
     emoji = rf"[{marks}\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]"
     return re.compile(
-        rf"(?:{letter}[{marks}\u200d]*)+|\w[{marks}]*|[\U0001f1e6-\U0001f1ff]{{2}}"
+        rf"(?:{letters})++|\w[{marks}]*|[\U0001f1e6-\U0001f1ff]{{2}}"
         rf"|[^\w\s]{emoji}*(?:\u200d[^\w\s]{emoji}*)*"
     )
