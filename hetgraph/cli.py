@@ -33,7 +33,7 @@ console = Console(highlight=False, emoji=False)
 ManifestPath = Annotated[Path, typer.Argument(help="A .jsonl, .csv or .parquet file with a row for each sample.")]
 Target = Annotated[str, typer.Option(help="The column to predict.")]
 Knowledge = Annotated[
-    Path | None, typer.Option(help="A knowledge graph (.nt, .nt.gz, .ttl, .nq); its entities become nodes.")
+    Path | None, typer.Option(help="A knowledge graph (RDF, a table, or a saved .npz); its entities become nodes.")
 ]
 Cache = Annotated[
     Path | None, typer.Option(help="Folder that keeps encoded media. Default: .hetgraph beside the manifest.")
@@ -632,9 +632,9 @@ def _about(rows: Any) -> None:
 def _graph(path: Path | None) -> Any:
     if path is None:
         return None
-    from .kg import read_triples
+    from .kg import load_kg
 
-    return read_triples(path)
+    return load_kg(path)
 
 
 def _cache_folder(manifest: Path, cache: Path | None, off: bool) -> Path | None:

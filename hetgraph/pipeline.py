@@ -34,7 +34,8 @@ from .encoders import (
 )
 from .errors import CheckpointError, HetgraphError
 from .files import write_atomically
-from .kg import Linker, TripleGraph
+from .kg import KHopRetriever, KnowledgeGraph, Linker, PPRRetriever, TripleGraph
+from .kg.csr import short
 from .manifest import NODE_NAMES
 from .quarantine import Unreadable, encode_readable
 from .sample import Sample
@@ -50,6 +51,7 @@ DEFAULTS: dict[str, Callable[[], Encoder]] = {
     "boxes": default_boxes_encoder,
 }
 MOST_ENTITIES = 32
+Facts = TripleGraph | KnowledgeGraph
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ class Pipeline:
 
     Entities get the mean of their label's token features, made by the encoder of the first text column
     (:class:`~hetgraph.encoders.HashWords` if there is no text). Tokens that spell an entity's label are
-    connected with it; the facts between a sample's entities become edges in both directions.
+    connected with it; the facts between a sample's entities become edges in both directions. Where a record names no
+    entities, those of its words come with what is around them: the best by personalised PageRank, in a ``TripleGraph``
+    the neighbours.
 
     Args:
         media: the columns.
@@ -107,7 +111,7 @@ class Pipeline:
     """
 
     media: list[Medium]
-    graph: TripleGraph | None = None
+    graph: Facts | None = None
     relations: tuple[str, ...] = ()
     _labels: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
@@ -116,7 +120,7 @@ class Pipeline:
         if len(set(names)) != len(names) or "entity" in names:
             raise HetgraphError(f"media columns must become different node types (and not 'entity'), got {names}")
         if self.graph is not None and not self.relations:
-            self.relations = self.graph.relations
+            self.relations = tuple(self.graph.relations)
         if self.graph is not None and set(self.graph.relations) - set(self.relations):
             extra = sorted(set(self.graph.relations) - set(self.relations))
             raise HetgraphError(f"the knowledge graph has relations the model was not trained with: {extra[:5]}")
@@ -132,7 +136,7 @@ class Pipeline:
         columns: Mapping[str, str],
         *,
         encoders: Mapping[str, Encoder] | None = None,
-        graph: TripleGraph | None = None,
+        graph: Facts | None = None,
         cache: str | Path | None = None,
     ) -> Pipeline:
         """A pipeline for media columns (name -> kind) with the default encoder of each kind.
@@ -244,15 +248,10 @@ class Pipeline:
             if medium.kind == "text" and "span" in nodes.get(medium.node, {})
         }
         if record.entities:
-            unknown = [name for name in record.entities if name not in self.graph.index]
-            if unknown:
-                raise HetgraphError(f"sample {record.id!r}: entity {unknown[0]!r} is not in the knowledge graph")
-            seeds, hops = [self.graph.index[name] for name in dict.fromkeys(record.entities)], 0
+            seeds = [_number(self.graph, name, record.id) for name in dict.fromkeys(record.entities)]
         else:
-            seeds, hops = list(dict.fromkeys(e for links in mentions.values() for *_, e in links))[:MOST_ENTITIES], 1
-        if not seeds:
-            return mentions, None
-        return mentions, self.graph.subgraph(seeds, hops=hops, max_nodes=max(MOST_ENTITIES, len(seeds)))
+            seeds = list(dict.fromkeys(e for links in mentions.values() for *_, e in links))[:MOST_ENTITIES]
+        return mentions, _around(self.graph, seeds, bool(record.entities)) if seeds else None
 
     def _knowledge(self, record: Record, nodes: dict[str, dict[str, Tensor]]) -> dict[Any, Any]:
         """Add the record's entities to its nodes; the edges between them and to the words that name them."""
@@ -304,7 +303,7 @@ class Pipeline:
         write_atomically(Path(folder) / "pipeline.json", json.dumps(data, indent=2))
 
     @classmethod
-    def load(cls, folder: str | Path, *, graph: TripleGraph | None = None, cache: str | Path | None = None) -> Pipeline:
+    def load(cls, folder: str | Path, *, graph: Facts | None = None, cache: str | Path | None = None) -> Pipeline:
         """Rebuild the pipeline of a folder.
 
         Raises:
@@ -327,8 +326,33 @@ class Pipeline:
         return cls(found, graph if relations else None, relations)
 
 
-def label_of(graph: TripleGraph, entity: int) -> str:
+def _number(graph: Facts, name: str, sample: str) -> int:
+    """An entity by its name.
+
+    Raises:
+        HetgraphError: it is not in the graph; the message names the sample.
+    """
+    number = graph.entities.find(name) if isinstance(graph, KnowledgeGraph) else graph.index.get(name, -1)
+    if number < 0:
+        raise HetgraphError(f"sample {sample!r}: entity {name!r} is not in the knowledge graph")
+    return number
+
+
+def _around(graph: Facts, seeds: list[int], alone: bool) -> tuple[Any, Any, Any]:
+    """Some entities, ``alone`` or with others around them: numbers [M], arcs [2, K] between them, relations [K]."""
+    most = max(MOST_ENTITIES, len(seeds))
+    if isinstance(graph, TripleGraph):
+        return graph.subgraph(seeds, hops=0 if alone else 1, max_nodes=most)
+    retriever = KHopRetriever(hops=0, max_nodes=most) if alone else PPRRetriever(max_nodes=most)
+    part = retriever(graph, seeds)
+    return part.nodes, part.edge_index, part.edge_type
+
+
+def label_of(graph: Facts, entity: int) -> str:
     """What people call an entity: its first label, else the end of its name."""
+    if isinstance(graph, KnowledgeGraph):
+        labels = [label for label in (graph.label(entity), *graph.labels_of(entity)) if label.strip()]
+        return labels[0] if labels else short(graph.entities[entity])
     labels = [label for label in graph.labels.get(entity, []) if label.strip()]
     return labels[0] if labels else graph.entities[entity].rstrip("/#").replace("#", "/").rsplit("/", 1)[-1] or "?"
 

@@ -18,10 +18,9 @@ from .builder import GraphBuilder
 from .errors import CheckpointError, HetgraphError, ManifestError
 from .files import write_atomically
 from .fusion import Fusion
-from .kg import TripleGraph
 from .manifest import Manifest, Row
 from .objectives import Classification, MultiLabel, Objective, Regression
-from .pipeline import Pipeline, Record
+from .pipeline import Facts, Pipeline, Record
 from .predictor import Predictor
 from .quarantine import Quarantine, Unreadable
 from .sample import Sample
@@ -83,7 +82,7 @@ def fit_manifest(
     *,
     task: str = "auto",
     columns: Sequence[str] | None = None,
-    graph: TripleGraph | None = None,
+    graph: Facts | None = None,
     cache: str | Path | None = None,
     model_settings: ModelSettings | None = None,
     training: TrainingSettings | None = None,
@@ -156,7 +155,7 @@ def prepare(
     *,
     task: str = "auto",
     columns: Sequence[str] | None = None,
-    graph: TripleGraph | None = None,
+    graph: Facts | None = None,
     cache: str | Path | None = None,
     pipeline: Pipeline | None = None,
     seed: int = 0,
@@ -182,7 +181,7 @@ def prepare(
 
 
 def load_model(
-    folder: str | Path, *, graph: TripleGraph | None = None, cache: str | Path | None = None
+    folder: str | Path, *, graph: Facts | None = None, cache: str | Path | None = None
 ) -> tuple[Predictor, Pipeline]:
     """The model of a folder and the pipeline that reads its input.
 

@@ -203,7 +203,7 @@ class Linker:
     """
 
     def __init__(self, graph: KnowledgeGraph | TripleGraph) -> None:
-        self._linker = AliasLinker(graph) if isinstance(graph, TripleGraph) else AliasLinker(graph, names=False)
+        self._linker = AliasLinker(graph)
 
     def link(self, text: str) -> list[tuple[int, int, int]]:
         """Mentions in a text, from left to right: (start, end, entity) with ``text[start:end]`` the mention."""

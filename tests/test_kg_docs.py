@@ -6,6 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 PAGE = (Path(__file__).parent.parent / "docs" / "knowledge.md").read_text()
 
 
@@ -14,6 +16,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_examples_run_one_after_the_other(tmp_path, monkeypatch, capsys, typed) -> None:
+    pytest.importorskip("rapidfuzz", reason="rapidfuzz is not installed: pip install 'hetgraph[link]'")
     monkeypatch.chdir(tmp_path)
     (turtle,) = blocks("turtle")
     Path("pets.ttl").write_text(turtle)

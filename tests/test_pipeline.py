@@ -20,7 +20,7 @@ from hetgraph import GraphBuilder, Sample
 from hetgraph.encoders import HashWords, ImagePatches, LogMel
 from hetgraph.encoders.base import Encoder
 from hetgraph.errors import CheckpointError, HetgraphError, MediaError
-from hetgraph.kg import read_triples
+from hetgraph.kg import PPRRetriever, load_kg, read_triples
 from hetgraph.pipeline import DEFAULTS, MOST_ENTITIES, Medium, Pipeline, Record, label_of, node_name
 
 PREFIX = "@prefix : <http://x.org/> . @prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .\n"
@@ -293,6 +293,44 @@ def test_entities_without_text_use_hashed_words() -> None:
     assert set(sample.edges) == {("entity", "fact", "entity"), ("entity", "fact_of", "entity")}
 
 
+def graph_pipeline(text: str = TURTLE, format: str = "ttl") -> Pipeline:
+    return Pipeline.for_columns({"text": "text"}, encoders=ENCODERS, graph=load_kg(text.encode(), format=format))
+
+
+def test_given_entities_are_the_same_sample_from_a_knowledge_graph() -> None:
+    records = [Record("a", {"text": "the house mouse"}, [f"http://x.org/{n}" for n in ("mouse", "Animal", "cat")])]
+    pipelines = pipeline_of(), graph_pipeline()
+    [old], [new] = (pipeline(records) for pipeline in pipelines)
+    assert set(old.edges) == set(new.edges)
+    for key in (("entity", "fact", "entity"), ("entity", "fact_of", "entity")):
+        assert named_facts(pipelines[0], old, key) == named_facts(pipelines[1], new, key)
+    # of the two labels of the mouse one has the first in the file, the other the first in the alphabet
+    assert torch.equal(old.nodes["entity"]["x"][1:], new.nodes["entity"]["x"][1:])
+    mentioned = [set(map(tuple, s.edges["token", "mentions", "entity"]["index"].T.tolist())) for s in (old, new)]
+    assert mentioned[0] == mentioned[1]
+    assert pipelines[1].labels_of(records[0], new) == ["house mouse", "animal", "cat"]
+    with pytest.raises(HetgraphError, match=r"sample 'b': entity 'http://x\.org/dog' is not in the knowledge graph"):
+        pipelines[1]([Record("b", {"text": "x"}, ["http://x.org/dog"])])
+
+
+def test_linked_entities_of_a_knowledge_graph_come_with_the_best_by_pagerank() -> None:
+    many = PREFIX + "".join(f':e{i} rdfs:label "word{i}" ; :next :e{i + 1}, :e{i + 2} .\n' for i in range(99))
+    pipeline = graph_pipeline(many)
+    [sample, bare] = pipeline([Record("a", {"text": "word7 and word50"}), Record("b", {"text": "nothing"})])
+    part = PPRRetriever(max_nodes=MOST_ENTITIES)(pipeline.graph, ["http://x.org/e7", "http://x.org/e50"])
+    assert entity_names(pipeline, sample) == [pipeline.graph.entities[i] for i in part.nodes]
+    facts = {(h, r, t) for h, r, t in part.triples(pipeline.graph)}
+    assert named_facts(pipeline, sample, ("entity", "fact", "entity")) == facts
+    assert set(bare.nodes) == {"token"}
+
+
+def test_a_table_of_triples_is_linked_by_names() -> None:
+    pipeline = graph_pipeline("head,relation,tail\n/c/en/ice_cream,IsA,/c/en/food\n", "csv")
+    [sample] = pipeline([Record("a", {"text": "ice cream"})])
+    assert sample.edges["token", "mentions", "entity"]["index"].T.tolist() == [[0, 0], [1, 0]]
+    assert len(sample.nodes["entity"]["x"]) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "label"),
     [("cat", "cat"), ("mouse", "mouse"), ("earth", "earth"), ("moon", "moon"), ("Animal", "animal")],
@@ -300,6 +338,9 @@ def test_entities_without_text_use_hashed_words() -> None:
 def test_an_entity_is_called_by_its_first_label_or_the_end_of_its_name(name, label) -> None:
     graph = read_triples(TURTLE.encode(), format="ttl")
     assert label_of(graph, graph.index[f"http://x.org/{name}"]) == label
+    graph = load_kg(TURTLE.encode(), format="ttl")
+    # of several labels a knowledge graph has the first in the alphabet
+    assert label_of(graph, graph.entities.index(f"http://x.org/{name}")) in (label, f"house {label}")
 
 
 def test_a_knowledge_graph_of_labels_alone_is_refused() -> None:
