@@ -225,7 +225,7 @@ def finish(
             "rounds": found.rounds,
             "quick": found.quick,
             "versions": versions(),
-            "cpu": _cpu(),
+            "cpu": cpu(),
             "settings": [{**asdict(s), "ratios": s.ratios(), "growth": s.growth()} for s in settings],
             "left_out": list(skipped),
         }
@@ -243,7 +243,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _cpu() -> str:
+def cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -198,7 +198,7 @@ def rows(
     """
     limits = limits or Limits()
     with errors_of(named(source), limits), plain(source, limits) as stream:
-        lines = _lines(stream, limits)
+        lines = lines_of(stream, limits)
         table = csv.reader(lines, delimiter=TABLES[format], **_QUOTES[format])
         first = True
         for row in table:
@@ -216,7 +216,8 @@ def rows(
             skip(message)
 
 
-def _lines(stream: Any, limits: Limits) -> Iterator[str]:
+def lines_of(stream: Any, limits: Limits) -> Iterator[str]:
+    """The lines of a binary stream in UTF-8, none of them so long that it would fill the memory."""
     text = io.TextIOWrapper(io.BufferedReader(_Raw(stream)), encoding="utf-8", newline="")
     number = 0
     try:
