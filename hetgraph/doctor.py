@@ -35,6 +35,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "csd": ("h5py",),
     "video": ("av",),
+    "sources": ("vadersentiment", "textblob"),
     "dgl": ("dgl", "pandas"),
     "link": ("rapidfuzz", "usearch"),
 }

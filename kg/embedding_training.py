@@ -194,7 +194,7 @@ class Softmax:
         self.answers = answers if self.places is None else torch.searchsorted(self.places, answers)
         self.buffer: Tensor | None = None
         # every triple weighs the same, however many share its step
-        self.share = self.config.batch * len(triples) / len(self.heads)
+        self.share = len(triples) * min(1.0, self.config.batch / len(self.heads))
 
     def __len__(self) -> int:
         return -(-len(self.heads) // self.config.batch)

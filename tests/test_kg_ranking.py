@@ -104,12 +104,12 @@ def test_the_floor_ranks_by_how_often_an_entity_answers() -> None:
 
 def test_ranks_agree_with_pykeen() -> None:
     """PyKEEN's evaluator on the same scores; it is not among the test packages, because it needs many of its own."""
-    pykeen = pytest.importorskip("pykeen.evaluation", reason="PyKEEN is not installed")
+    pytest.importorskip("pykeen.evaluation", reason="PyKEEN is not installed")
     from pykeen_reference import metrics_of
 
     generator = np.random.default_rng(0)
     triples = np.unique(generator.integers(0, [N, R, N], (40, 3)), axis=0)
     scores = torch.from_numpy(generator.integers(0, 4, (N, R, N)).astype("float32"))
     ours = rank_triples(Table(scores), triples[:10], N, known=triples).metrics()
-    theirs = metrics_of(pykeen, Table(scores), triples[:10], triples[10:], N, R)
+    theirs = metrics_of(Table(scores), triples[:10], triples[10:], N, R)
     assert ours == pytest.approx(theirs, abs=1e-6)
