@@ -56,6 +56,11 @@ Report = Annotated[
 ]
 
 
+class Engine(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
 class Task(StrEnum):
     auto = "auto"
     classification = "classification"
@@ -474,6 +479,9 @@ def encode(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes, of a thread each. Default: a process per core.")
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="local: processes of this machine; ray: Ray Data, here or on a cluster.")
+    ] = Engine.local,
     output: Annotated[Path | None, typer.Option(help="Also write the encoded samples into this folder.")] = None,
     shards: Annotated[
         int | None, typer.Option(min=1, help="Files of the output. Default: a thousand samples each.")
@@ -489,7 +497,7 @@ def encode(
 
     They go into the cache that the other commands read. Interrupted or killed, the same command goes on.
     """
-    from .encoding import default_workers, encode_manifest, write_samples
+    from .encoding import default_workers, encode_manifest, engine_running, write_samples
     from .pipeline import Pipeline
     from .workflow import choose_columns
 
@@ -502,26 +510,32 @@ def encode(
         pipeline = Pipeline.for_columns(choose_columns(rows, use), graph=_graph(knowledge), cache=folder)
         total = sum(rows.counts[medium.column] for medium in pipeline.media)
         processes = workers or default_workers(total)
-        done = encode_manifest(
-            rows, pipeline, workers=processes, quarantine=quarantine, progress=encoding("media", total)
-        )
-        for column, computed in done.computed.items():
-            lost = 0 if quarantine is None else sum(one.column == column for one in quarantine.found)
-            console.print(
-                f"{column}: {computed} encoded, {done.found[column]} known already"
-                + (f", {lost} unreadable" if lost else ""),
-                markup=False,
-            )
-        console.print(f"cache in {folder}", markup=False)
-        if output is not None:
-            samples = write_samples(
-                *(rows, pipeline, output),
-                shards=shards,
+        with engine_running(engine.value, processes):
+            done = encode_manifest(
+                *(rows, pipeline),
                 workers=processes,
-                skip=quarantine is not None,
-                progress=encoding("samples", len(rows.rows)),
+                engine=engine.value,
+                quarantine=quarantine,
+                progress=encoding("media", total),
             )
-            console.print(f"{samples} samples in {output}", markup=False)
+            for column, computed in done.computed.items():
+                lost = 0 if quarantine is None else sum(one.column == column for one in quarantine.found)
+                console.print(
+                    f"{column}: {computed} encoded, {done.found[column]} known already"
+                    + (f", {lost} unreadable" if lost else ""),
+                    markup=False,
+                )
+            console.print(f"cache in {folder}", markup=False)
+            if output is not None:
+                samples = write_samples(
+                    *(rows, pipeline, output),
+                    shards=shards,
+                    workers=processes,
+                    engine=engine.value,
+                    skip=quarantine is not None,
+                    progress=encoding("samples", len(rows.rows)),
+                )
+                console.print(f"{samples} samples in {output}", markup=False)
         if json_file:
             _write_json(json_file, {"computed": done.computed, "found": done.found})
 

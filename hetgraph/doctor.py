@@ -36,6 +36,7 @@ EXTRAS = {
     "csd": ("h5py",),
     "video": ("av",),
     "sources": ("vadersentiment", "textblob"),
+    "ray": ("ray", "pandas", "pyarrow"),
     "dgl": ("dgl", "pandas"),
     "link": ("rapidfuzz", "usearch"),
 }

@@ -8,6 +8,7 @@ differ from an undisturbed run in the last bits of float32, the encoders without
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -27,7 +28,7 @@ from typing import Any
 import torch
 
 from .encoders import Cached, Encoder, Nodes, encoder_from_config
-from .encoders.configs import BUILT_IN
+from .encoders.configs import is_built_in
 from .errors import HetgraphError
 from .manifest import Manifest, Row
 from .pipeline import Medium, Pipeline, Record
@@ -67,6 +68,7 @@ def encode_manifest(
     pipeline: Pipeline,
     *,
     workers: int = 1,
+    engine: str = "local",
     quarantine: Quarantine | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Encoded:
@@ -75,6 +77,7 @@ def encode_manifest(
     Args:
         pipeline: with a cache.
         workers: processes that encode side by side; 1: this one.
+        engine: local (processes of this machine) or ray (:mod:`hetgraph.encoding_ray`); the cache is the same.
         quarantine: takes media that cannot be read.
         progress: called with the number of media whenever some are done.
 
@@ -89,7 +92,7 @@ def encode_manifest(
         encoders[medium.column] = medium.encoder
     done = Encoded(dict.fromkeys(encoders, 0), dict.fromkeys(encoders, 0))
     work = (unit for unit in units(manifest, pipeline))
-    for unit, (computed, aside) in perform(_Fill(encoders, quarantine is not None), work, workers):
+    for unit, (computed, aside) in engine_of(engine)(_Fill(encoders, quarantine is not None), work, workers):
         done.computed[unit.column] += computed
         done.found[unit.column] += len(unit.items) - computed - len(aside)
         if quarantine is not None:
@@ -122,6 +125,7 @@ def write_samples(
     *,
     shards: int | None = None,
     workers: int = 1,
+    engine: str = "local",
     skip: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> int:
@@ -131,7 +135,8 @@ def write_samples(
         pipeline: what is in its cache is taken from there; without one everything is encoded anew.
         folder: gets the shards, and at the end the index that makes them valid.
         shards: into how many files; default: of a thousand samples each.
-        workers: processes that write side by side; with a knowledge graph, 1.
+        workers: processes that write side by side; with a knowledge graph it is this one, whatever the engine.
+        engine: local or ray, as for :func:`encode_manifest`; the shards are the same.
         skip: samples stay without media that cannot be read, some of them without a node.
         progress: called with the number of samples whenever some are done.
 
@@ -146,7 +151,8 @@ def write_samples(
     bounds = [count * k // shards for k in range(shards + 1)]
     work = [(f"shard-{k:05d}-of-{shards:05d}", manifest.rows[a:b]) for k, (a, b) in enumerate(pairwise(bounds))]
     job = _Shard(pipeline, Path(folder), skip)
-    for (_, rows), _ in perform(job, work, workers if pipeline.graph is None else 1):
+    run = engine_of(engine)
+    for (_, rows), _ in run(job, work, workers) if pipeline.graph is None else perform(job, work, 1):
         if progress is not None:
             progress(len(rows))
     write_index(folder, [(name, len(rows)) for name, rows in work], pipeline.schema)
@@ -174,7 +180,7 @@ class _Shard:
         return {"media": media, "folder": self.folder, "skip": self.skip}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        made: dict[bytes, Encoder] = {}
+        made: dict[str | Encoder, Encoder] = {}
         media = []
         for column, kind, node, folder, sent in state["media"]:
             encoder = made[sent] = made.get(sent) or _received(sent)
@@ -186,7 +192,7 @@ def _drop(one: Unreadable) -> None:
     """For what :func:`encode_manifest` has reported already."""
 
 
-def _with_folder(encoder: Encoder) -> tuple[str | None, bytes]:
+def _with_folder(encoder: Encoder) -> tuple[str | None, str | Encoder]:
     inner = encoder.encoder if isinstance(encoder, Cached) else encoder
     return str(encoder.folder) if isinstance(encoder, Cached) else None, _sent(inner)
 
@@ -210,7 +216,7 @@ class _Fill:
         return {"encoders": encoders, "skip": self.skip}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        made: dict[bytes, Encoder] = {}
+        made: dict[str | Encoder, Encoder] = {}
         self.skip = state["skip"]
         self.encoders = {}
         for column, (folder, sent) in state["encoders"].items():
@@ -232,17 +238,50 @@ class _Filling:
         return [{}] * len(items)
 
 
-def _sent(encoder: Encoder) -> bytes:
+def _sent(encoder: Encoder) -> str | Encoder:
     """An encoder on its way to another process: as its configuration where that is enough, to leave weights behind."""
-    return pickle.dumps(encoder.config() if type(encoder) in BUILT_IN else encoder)
+    return json.dumps(encoder.config()) if is_built_in(encoder) else encoder
 
 
-def _received(sent: bytes) -> Encoder:
-    found = pickle.loads(sent)
-    return found if isinstance(found, Encoder) else encoder_from_config(found)
+def _received(sent: str | Encoder) -> Encoder:
+    return sent if isinstance(sent, Encoder) else encoder_from_config(json.loads(sent))
 
 
 # --- units in processes --------------------------------------------------------------------------------------
+
+ENGINES = ("local", "ray")
+
+
+@contextmanager
+def engine_running(name: str, workers: int) -> Iterator[None]:
+    """Keep an engine running over several calls, where starting it takes a while; without this, each starts its own.
+
+    Raises:
+        HetgraphError: there is no such engine, it is not installed, or does not start.
+    """
+    engine_of(name)
+    if name == "local":
+        yield
+        return
+    from . import encoding_ray
+
+    with encoding_ray.running(workers):
+        yield
+
+
+def engine_of(name: str) -> Callable[[Callable[[Any], Any], Iterable[Any], int], Iterator[tuple[Any, Any]]]:
+    """What does the work: :func:`perform`, or the function of that name for another engine.
+
+    Raises:
+        HetgraphError: there is no such engine.
+    """
+    if name not in ENGINES:
+        raise HetgraphError(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
+    if name == "local":
+        return perform
+    from . import encoding_ray
+
+    return encoding_ray.perform
 
 
 def perform(job: Callable[[Any], Any], work: Iterable[Any], workers: int) -> Iterator[tuple[Any, Any]]:

@@ -8,6 +8,8 @@ JSON Lines (``.jsonl``), CSV (``.csv``) or Parquet (``.parquet``) with the colum
 * ``table``: a CSV or Parquet file; in JSON Lines also a row ``{"age": 40, ...}`` or a list of rows;
 * ``boxes``: places in the picture of the column ``image`` (``boxes:left``: of ``image:left``), a list of
   ``[x1, y1, x2, y2]`` in pixels or in shares of the picture (in CSV ``x1 y1 x2 y2`` separated by ``|``);
+* ``words``: what is said in ``audio`` or ``video`` (``words:left``: in ``audio:left`` or ``video:left``), and when: a
+  list of ``{"word": "dog", "start": 0.4, "end": 0.75}`` in seconds (in CSV ``dog 0.4 0.75`` separated by ``|``);
 * ``entities``: entities of a knowledge graph, a list of names (in CSV separated by ``|``);
 * ``label`` (or any other column named as the target): text, number, or a list of texts;
 * ``split``: train, valid or test.
@@ -23,7 +25,7 @@ import math
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -34,10 +36,11 @@ from .errors import ManifestError
 from .manifest_formats import FORMATS, MOST_FAULTS_SHOWN, Faults, Format, Values
 
 FILES = ("image", "audio", "video", "table")
-KINDS = (*FILES, "text", "boxes")
+KINDS = (*FILES, "text", "words", "boxes")
 NODE_NAMES = {
     "image": "region",
     "text": "token",
+    "words": "word",
     "audio": "frame",
     "video": "video_frame",
     "table": "cell",
@@ -55,8 +58,8 @@ class Row:
 
     Attributes:
         line: where it stands, counted from 1.
-        media: column -> absolute path (image, audio, video, table), text, rows of a table, or path and boxes; absent
-            media are left out.
+        media: column -> absolute path (image, audio, video, table), text, words with times, rows of a table, or path
+            and boxes; absent media are left out.
         label: of the target column; None if there is none.
         split: train, valid, test, or None.
     """
@@ -75,7 +78,7 @@ class Manifest:
     """All samples of a manifest.
 
     Attributes:
-        columns: media columns in use -> kind (image, text, audio, video, table, boxes), in the order of the file.
+        columns: media columns in use -> kind (image, text, words, audio, video, table, boxes), as the file has them.
         ignored: columns that mean nothing to hetgraph.
         counts: media column -> how many rows have it.
     """
@@ -165,6 +168,11 @@ class Rows(Sequence[Row]):
 
     def __repr__(self) -> str:
         return f"Rows({len(self)} of {self._file.path})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To other processes these rows go alone, without those they are a part of."""
+        kept = (array[self._chosen] for array in (self._places, self._lines, self._parts))
+        return Rows, (self._file, self._reading, *kept, np.arange(len(self)), self._stamp)
 
     @property
     def splits(self) -> set[str | None]:
@@ -279,12 +287,19 @@ def _row(reading: _Reading, line: int, values: Values, faults: Faults | None = N
     broken = False
     for column, kind in columns.items():
         value = values.get(column)
-        if value is None or value == "" or (value == [] and kind in ("table", "boxes")):
+        if value is None or value == "" or (value == [] and kind in ("table", "boxes", "words")):
             continue
         if kind == "boxes":
             continue  # they need the path of their picture
         if kind == "table" and _is_rows(value):
             media[column] = value
+        elif kind == "words":
+            if is_words(value):
+                media[column] = value
+            else:
+                expected = 'a list of {"word": a text, "start": seconds, "end": seconds}'
+                faults.add(line, column, f"expected {expected}, got {value!r:.200}")
+                broken = True
         elif not isinstance(value, str):
             faults.add(line, column, f"expected {'a text' if kind == 'text' else 'a file name'}, got {value!r}")
             broken = True
@@ -338,12 +353,21 @@ def _is_rows(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, list) and all(isinstance(row, dict) for row in value))
 
 
+def is_words(value: Any) -> bool:
+    """Whether a value is a list of words with times."""
+    return isinstance(value, list) and all(
+        isinstance(one, Mapping)
+        and isinstance(one.get("word"), str)
+        and bool(one["word"].strip())
+        and all(_is_number(one.get(name)) for name in ("start", "end"))
+        and 0 <= one["start"] <= one["end"]
+        for one in value
+    )
+
+
 def _is_boxes(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(box, list)
-        and len(box) == 4
-        and all(isinstance(n, int | float) and not isinstance(n, bool) and _finite(n) for n in box)
-        for box in value
+        isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)) for box in value
     )
 
 
@@ -358,6 +382,10 @@ def _label(line: int, target: str, value: Any, faults: Faults) -> Any:
         return value
     faults.add(line, target, f"expected text, a finite number or a list of texts, got {value!r}")
     return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and _finite(value)
 
 
 def _finite(value: int | float) -> bool:

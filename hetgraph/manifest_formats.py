@@ -204,7 +204,15 @@ def _cell(name: str, cell: str) -> Any:
         return [part.strip() for part in cell.split("|") if part.strip()]
     if name.partition(":")[0] == "boxes":
         return [[_number(number) for number in part.split()] for part in cell.split("|")]
+    if name.partition(":")[0] == "words":
+        return [_word(part.split()) for part in cell.split("|")]
     return cell
+
+
+def _word(parts: list[str]) -> Any:
+    if len(parts) != 3:  # reported with the row
+        return " ".join(parts)
+    return {"word": parts[0], "start": _number(parts[1]), "end": _number(parts[2])}
 
 
 def _number(text: str) -> float | str:

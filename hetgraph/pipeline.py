@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import permutations
+from itertools import combinations
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import rules
 from .builders import media, with_knowledge
 from .encoders import (
     Cached,
@@ -30,8 +29,10 @@ from .encoders import (
     default_table_encoder,
     default_text_encoder,
     default_video_encoder,
+    default_words_encoder,
     encoder_from_config,
 )
+from .encoders.timed_words import text_of_words
 from .errors import CheckpointError, HetgraphError
 from .files import write_atomically
 from .kg import KHopRetriever, KnowledgeGraph, Linker, PPRRetriever, TripleGraph
@@ -39,11 +40,12 @@ from .kg.csr import short
 from .manifest import NODE_NAMES
 from .quarantine import Unreadable, encode_readable
 from .sample import Sample
-from .schema import EdgeType, NodeType, Schema
+from .schema import NodeType, Schema
 
 DEFAULTS: dict[str, Callable[[], Encoder]] = {
     "image": default_image_encoder,
     "text": default_text_encoder,
+    "words": default_words_encoder,
     "audio": default_audio_encoder,
     "video": default_video_encoder,
     "sound": default_sound_encoder,
@@ -84,15 +86,22 @@ class Record:
 
 def node_name(column: str) -> str:
     """The node type of a media column: image is region, text token, audio frame, video video_frame, table cell, boxes
-    object; ``audio:speech`` is speech, and ``boxes:left`` left_object."""
+    object, words word; ``audio:speech`` is speech, and what belongs to another column is named after both:
+    ``boxes:left`` is left_object, ``words:left`` left_word."""
     kind, _, suffix = column.partition(":")
-    return f"{suffix}_object" if kind == "boxes" and suffix else suffix or NODE_NAMES[kind]
+    return f"{suffix}_{NODE_NAMES[kind]}" if kind in ("boxes", "words") and suffix else suffix or NODE_NAMES[kind]
 
 
 def sound_name(column: str) -> str:
     """The node type of the sound of a video column: video_sound; of ``video:front`` front_sound."""
     kind, _, suffix = column.partition(":")
     return f"{suffix or kind}_sound"
+
+
+def _on_one_clock(a: str, b: str) -> bool:
+    (kind_a, _, suffix_a), (kind_b, _, suffix_b) = a.partition(":"), b.partition(":")
+    spoken = "words" in (kind_a, kind_b) and {kind_a, kind_b} & {"audio", "video"}
+    return a == b or (bool(spoken) and suffix_a == suffix_b)
 
 
 @dataclass
@@ -155,7 +164,7 @@ class Pipeline:
 
         found = []
         for column, kind in columns.items():
-            seen_as = "image" if kind == "boxes" else kind
+            seen_as = {"boxes": "image", "words": "text"}.get(kind, kind)
             found.append(Medium(column, seen_as, node_name(column), encoder(column, kind)))
             if kind == "video":
                 found.append(Medium(column, "audio", sound_name(column), encoder(sound_name(column), "sound")))
@@ -179,22 +188,20 @@ class Pipeline:
     @property
     def schema(self) -> Schema:
         """The schema of the samples this makes."""
-        schema = media(**{m.node: (m.kind, m.encoder.dim) for m in self.media})
-        timed = [m for m in self.media if "time" in m.encoder.fields]
-        # of one video: what is seen and heard at the same time, instead of everything with everything
-        together = {(a.node, b.node) for a, b in permutations(timed, 2) if a.column == b.column}
-        edges = [
-            EdgeType(edge.src, "during", edge.dst, rule=rules.Overlapping("time"))
-            if (edge.src, edge.dst) in together
-            else edge
-            for edge in schema.edges.values()
-        ]
-        schema = Schema([_with_fields(schema.nodes[m.node], m.encoder) for m in self.media], edges)
+        schema = media(*self._together(), **{m.node: (m.kind, m.encoder.dim) for m in self.media})
+        nodes = [_with_fields(schema.nodes[m.node], m.encoder) for m in self.media]
+        schema = Schema(nodes, list(schema.edges.values()))
         if not self.relations:
             return schema
         return with_knowledge(
             schema, self._names.dim, self.relations, *(m.node for m in self.media if m.kind == "text")
         )
+
+    def _together(self) -> list[tuple[str, str]]:
+        """Node types on one clock: what is seen and heard in one video, and what is said in the sound or video of the
+        same name."""
+        timed = [m for m in self.media if "time" in m.encoder.fields]
+        return [(a.node, b.node) for a, b in combinations(timed, 2) if _on_one_clock(a.column, b.column)]
 
     def __call__(
         self,
@@ -303,8 +310,20 @@ class Pipeline:
         write_atomically(Path(folder) / "pipeline.json", json.dumps(data, indent=2))
 
     @classmethod
-    def load(cls, folder: str | Path, *, graph: Facts | None = None, cache: str | Path | None = None) -> Pipeline:
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        graph: Facts | None = None,
+        cache: str | Path | None = None,
+        known: Mapping[str, type[Encoder]] | None = None,
+    ) -> Pipeline:
         """Rebuild the pipeline of a folder.
+
+        Args:
+            graph: the knowledge graph it was trained with.
+            cache: a folder that keeps what was computed.
+            known: user-made encoder classes by name; a file never imports code by itself.
 
         Raises:
             CheckpointError: no or damaged ``pipeline.json``, or the pipeline needs a knowledge graph.
@@ -313,7 +332,7 @@ class Pipeline:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             found = [
-                Medium(m["column"], m["kind"], m["node"], _cached(encoder_from_config(m["encoder"]), cache))
+                Medium(m["column"], m["kind"], m["node"], _cached(encoder_from_config(m["encoder"], known), cache))
                 for m in data["media"]
             ]
             relations = tuple(data["relations"])
@@ -364,7 +383,9 @@ def _with_fields(node: NodeType, encoder: Encoder) -> NodeType:
 
 
 def _text_of(value: Any) -> str:
-    """The text behind what an encoder of texts takes: a string, a Path or UTF-8 bytes."""
+    """The text behind what an encoder of texts takes: a string, words with times, a Path or UTF-8 bytes."""
+    if isinstance(value, list):
+        return text_of_words(value)
     if isinstance(value, PathLike):
         value = Path(value).read_bytes()
     return value if isinstance(value, str) else bytes(value).decode("utf-8-sig")

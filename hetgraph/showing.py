@@ -27,6 +27,7 @@ from .drawing import COLOURS, INK, OTHER, PAPER, SOFT, advance, caption, clean, 
 from .encoders.media import Item
 from .encoders.read_audio import read_audio
 from .encoders.read_image import read_image
+from .encoders.timed_words import text_of_words
 from .errors import HetgraphError, ManifestError
 from .manifest import Manifest, Row
 from .pipeline import Pipeline, Record
@@ -125,7 +126,7 @@ def _panel(row: Row, sample: Sample, medium: Any, reasons: dict[str, str]) -> Pa
         content = read_audio(item, Path(value), RATE, None)[0]
         title += f", {len(content) / RATE:.2f} s"
     elif kind == "text":
-        content = str(value)
+        content = text_of_words(value) if isinstance(value, list) else str(value)
     elif kind == "table":
         content = _cells(value)
     field_ = {"image": "box", "text": "span"}.get(kind, "time")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .builder import GraphBuilder
+from .encoders import Encoder
 from .errors import CheckpointError, HetgraphError, ManifestError
 from .files import write_atomically
 from .fusion import Fusion
@@ -181,15 +182,19 @@ def prepare(
 
 
 def load_model(
-    folder: str | Path, *, graph: Facts | None = None, cache: str | Path | None = None
+    folder: str | Path,
+    *,
+    graph: Facts | None = None,
+    cache: str | Path | None = None,
+    known: Mapping[str, type[Encoder]] | None = None,
 ) -> tuple[Predictor, Pipeline]:
-    """The model of a folder and the pipeline that reads its input.
+    """The model of a folder and the pipeline that reads its input; for the arguments see :meth:`Pipeline.load`.
 
     Raises:
         CheckpointError: nothing there, damaged, or the two do not fit each other.
     """
     model = Predictor.from_pretrained(folder)
-    pipeline = Pipeline.load(folder, graph=graph, cache=cache)
+    pipeline = Pipeline.load(folder, graph=graph, cache=cache, known=known)
     if pipeline.schema != model.schema:
         raise CheckpointError(f"{folder}: pipeline and model differ: {pipeline.schema.difference(model.schema)}")
     return model, pipeline

@@ -15,3 +15,6 @@ needs_av = pytest.mark.skipif(
 needs_pyarrow = pytest.mark.skipif(
     importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed: pip install 'hetgraph[parquet]'"
 )
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'hetgraph[ray]'"
+)

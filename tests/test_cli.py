@@ -130,7 +130,7 @@ HELP = {
         *("--workers", "--output", "--on-error", "--report", "--json", "--plot"),
     ],
     "encode": [
-        *("MANIFEST", "--use", "--workers", "--output", "--shards", "--target", "--knowledge", "--cache"),
+        *("MANIFEST", "--use", "--workers", "--engine", "--output", "--shards", "--target", "--knowledge", "--cache"),
         *("--on-error", "--report", "--json"),
     ],
     "show": ["MANIFEST", "--id", "--output", "--use", "--target", "--knowledge", "--cache", "--no-cache"],

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from hetgraph.encoders import (
     Encoder,
     HashWords,
     ImageCrops,
+    ImageEncoder,
     ImageGrid,
     ImagePatches,
     LogMel,
@@ -34,6 +36,7 @@ from hetgraph.encoders import (
     TableCells,
     TableRows,
     TextTransformer,
+    TimedWords,
     VideoFrames,
     VideoSound,
     WordVectors,
@@ -48,11 +51,13 @@ from hetgraph.encoders import (
 )
 from hetgraph.encoders.configs import BUILT_IN
 from hetgraph.errors import HetgraphError, MediaError
+from hetgraph.pipeline import Medium, Pipeline
 
 RNG = np.random.default_rng(0)
 PICTURES = [RNG.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((20, 30), (64, 64), (7, 90))]
 SOUNDS = [(0.1 * RNG.standard_normal(n)).astype(np.float32) for n in (300, 4000, 9000)]
 TEXTS = ["the cat", "a", "dogs and a fox!"]
+WORDS = [[{"word": w, "start": i / 2, "end": i / 2 + 0.4} for i, w in enumerate(text.split())] for text in TEXTS]
 BOXED = [(picture, [[0, 0, 5, 7], [2, 3, 7, 6]][: i + 1]) for i, picture in enumerate(PICTURES[:2])] + [
     (PICTURES[2], [[0.0, 0.0, 0.5, 1.0]])
 ]
@@ -65,6 +70,7 @@ MAKERS = {
     "HashWords": lambda folder: HashWords(20),
     "TextTransformer": lambda folder: TextTransformer(save_bert(folder / "bert"), max_tokens=32, batch_size=2),
     "MiniLM": lambda folder: MiniLM(max_tokens=16, batch_size=2),
+    "TimedWords": lambda folder: TimedWords(HashWords(6)),
     "LogMel": lambda folder: LogMel(bands=10, stack=3),
     "Mfcc": lambda folder: Mfcc(n=5),
     "Pitch": lambda folder: Pitch(max_seconds=0.5),
@@ -105,6 +111,8 @@ def items_of(encoder):
         return TABLES
     if isinstance(encoder, ImageCrops):
         return BOXED
+    if isinstance(encoder, TimedWords):
+        return WORDS
     return PICTURES if "box" in encoder.fields else TEXTS if "span" in encoder.fields else SOUNDS
 
 
@@ -223,6 +231,76 @@ def test_a_user_made_encoder_needs_three_things_only():
 
     assert Length()([[1, 2, 3]])[0]["x"].item() == 3.0
     assert isinstance(encoder_from_config(Length().config(), known={"Length": Length}), Length)
+
+
+class Brightness(ImageEncoder):
+    """The mean of a picture, times a number."""
+
+    dim = 1
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = factor
+
+    def encode(self, items):
+        whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+        return [{"x": torch.tensor([[self.factor * np.asarray(self.read(i)).mean()]]), "box": whole} for i in items]
+
+    def settings(self):
+        return {"factor": self.factor}
+
+
+class Doubled(Encoder):
+    """Two encoders of pictures, side by side."""
+
+    nested = ("both",)
+    fields: ClassVar = {}
+
+    def __init__(self, both):
+        self.both = list(both)
+        self.dim = sum(one.dim for one in self.both)
+
+    def encode(self, items):
+        parts = zip(*(one.run(items) for one in self.both), strict=True)
+        return [{"x": torch.cat([nodes["x"].mean(0) for nodes in some])[None]} for some in parts]
+
+    def settings(self):
+        return {"both": [one.config() for one in self.both]}
+
+
+KNOWN = {"Brightness": Brightness, "Doubled": Doubled}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ImageCrops(Brightness(2.0)),
+        pytest.param(lambda: VideoFrames(Brightness(0.5), regions=True), marks=needs_av),
+        lambda: Doubled([ImagePatches(1), Doubled([Brightness(3.0), Brightness()])]),
+        lambda: ImageCrops(Doubled([Brightness(), Brightness(2.0)])),
+    ],
+)
+def test_user_made_encoders_inside_others_come_back_from_a_config_that_is_told_of_them(make, tmp_path):
+    encoder = make()
+    config = json.loads(json.dumps(encoder.config()))
+    items = items_of(encoder) if not isinstance(encoder, Doubled) else PICTURES
+    for again in (
+        encoder_from_config(config, known=KNOWN),
+        type(encoder).from_settings({**encoder.settings(), **{n: getattr(encoder, n) for n in encoder.nested}}),
+    ):
+        assert again.config() == encoder.config()
+        assert again.fingerprint == encoder.fingerprint
+        for one, other in zip(encoder(items), again(items), strict=True):
+            assert_same(one, other)
+    for known in (None, {"Doubled": Doubled}):
+        with pytest.raises(HetgraphError, match="unknown encoder"):
+            encoder_from_config(config, known=known)
+    pipeline = Pipeline([Medium("thing", "image", "region", encoder)])
+    pipeline.save(tmp_path)
+    [loaded] = Pipeline.load(tmp_path, known=KNOWN).media
+    assert loaded.encoder.config() == encoder.config()
+    with pytest.raises(HetgraphError, match="unknown encoder"):
+        Pipeline.load(tmp_path)
 
 
 @pytest.mark.parametrize(

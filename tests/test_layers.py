@@ -46,6 +46,7 @@ ORDER = [
     "quarantine",
     "pipeline",
     "shards",
+    "encoding_ray",
     "encoding",
     "workflow",
     "showing",

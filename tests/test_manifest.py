@@ -354,7 +354,7 @@ def test_faults_of_videos_tables_and_boxes_name_line_and_column(folder, row, fau
         (
             "m.csv",
             "id,label\n1,2\n",
-            "no column to learn from; expected one of image, audio, video, table, text, boxes, got id, label",
+            "no column to learn from; expected one of image, audio, video, table, text, words, boxes, got id, label",
         ),
         ("m.jsonl", '{"picture": "a.png"}', "no column to learn from; .* got picture"),
     ],

@@ -6,6 +6,7 @@ Positions are optional fields: without them only the edges that need them are mi
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import permutations
 
 from .. import rules
@@ -46,29 +47,42 @@ def _cell(name: str, dim: int) -> list[NodeType | EdgeType]:
     return [NodeType(name, dim, optional={"column": 0}), EdgeType(name, "with", name)]
 
 
-def _across(*names: str) -> list[EdgeType]:
-    """Every node of one type to every node of each other type."""
-    return [EdgeType(a, "with", b) for a, b in permutations(names, 2)]
+def _across(*names: str, together: Iterable[Sequence[str]] = ()) -> list[EdgeType]:
+    """Every node of one type to every node of each other type; to those of the same time between types ``together``."""
+    same = {pair for group in together for pair in permutations(group, 2)}
+    return [
+        EdgeType(a, "during", b, rule=rules.during) if (a, b) in same else EdgeType(a, "with", b)
+        for a, b in permutations(names, 2)
+    ]
 
 
 _KINDS = {"image": _region, "text": _token, "audio": _frame, "video": _frame, "table": _cell}
+_TIMED = ("text", "audio", "video")
 
 
-def media(**parts: tuple[str, int]) -> Schema:
+def media(*together: Sequence[str], **parts: tuple[str, int]) -> Schema:
     """Any mixture of media: node type -> (kind, feature width), all types connected with each other.
 
     ``media(photo=("image", 1280), speech=("audio", 80), noise=("audio", 80))``; the kinds are image, text,
     audio, video and table.
 
+    Args:
+        *together: node types on one clock, ``media(("speech", "word"), speech=("audio", 80), word=("text", 384))``:
+            what is of the same time (field ``time``) is connected by ``during``, instead of everything by ``with``.
+
     Raises:
-        HetgraphError: an unknown kind.
+        HetgraphError: an unknown kind, or types together that are not there or have no times.
     """
+    for name in (name for group in together for name in group):
+        if name not in parts or parts[name][0] not in _TIMED:
+            timed = [name for name, (kind, _) in parts.items() if kind in _TIMED]
+            raise HetgraphError(f"expected node types with times together, some of {timed}, got {name!r}")
     inside: list[NodeType | EdgeType] = []
     for name, (kind, dim) in parts.items():
         if kind not in _KINDS:
             raise HetgraphError(f"node type {name!r}: unknown kind {kind!r}; known: {', '.join(_KINDS)}")
         inside += _KINDS[kind](name, dim)
-    return _schema(*inside, *_across(*parts))
+    return _schema(*inside, *_across(*parts, together=together))
 
 
 def image_text(region: int, token: int) -> Schema:
@@ -97,16 +111,8 @@ def video_text(frame: int, token: int, sound: int | None = None) -> Schema:
     """
     if sound is None:
         return media(frame=("video", frame), token=("text", token))
-    overlap = rules.Overlapping("time")
-    return _schema(
-        *_frame("frame", frame),
-        *_token("token", token),
-        *_frame("sound", sound),
-        *_across("frame", "token"),
-        *_across("sound", "token"),
-        EdgeType("frame", "during", "sound", rule=overlap),
-        EdgeType("sound", "during", "frame", rule=overlap),
-    )
+    together = ("frame", "sound")
+    return media(together, frame=("video", frame), token=("text", token), sound=("audio", sound))
 
 
 def table(cell: int, **others: int) -> Schema:

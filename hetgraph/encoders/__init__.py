@@ -23,6 +23,7 @@ from .defaults import (
     default_table_encoder,
     default_text_encoder,
     default_video_encoder,
+    default_words_encoder,
 )
 from .image import ImageEncoder, ImagePatches
 from .image_boxes import ImageCrops
@@ -34,6 +35,7 @@ from .table import TableCells, TableEncoder, TableRows
 from .table_columns import Column
 from .text import HashWords, TextEncoder, words
 from .text_networks import MiniLM, TextTransformer
+from .timed_words import TimedWords
 from .video import VideoFrames, VideoSound
 from .word_vectors import WordVectors
 
@@ -62,6 +64,7 @@ __all__ = [
     "TableRows",
     "TextEncoder",
     "TextTransformer",
+    "TimedWords",
     "VideoFrames",
     "VideoSound",
     "WordVectors",
@@ -72,6 +75,7 @@ __all__ = [
     "default_table_encoder",
     "default_text_encoder",
     "default_video_encoder",
+    "default_words_encoder",
     "encoder_from_config",
     "words",
 ]

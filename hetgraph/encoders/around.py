@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,19 +16,11 @@ if TYPE_CHECKING:
 
 
 class Around(Encoder):
-    """An encoder around another one, which is an attribute and a setting called ``inner``; item by item."""
-
-    inner: ClassVar[str]
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        from .configs import encoder_from_config
-
-        return cls(**{**settings, cls.inner: encoder_from_config(settings[cls.inner])})
+    """An encoder around another one, which is its only ``nested`` setting; item by item."""
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint_with(super().fingerprint, [getattr(self, self.inner)])
+        return fingerprint_with(super().fingerprint, self.inside)
 
     def encode(self, items: Sequence[Item]) -> list[Nodes]:
         return [self._nodes(item) for item in items]
@@ -41,7 +33,7 @@ class Around(Encoder):
 class AroundPictures(Around):
     """The same around an encoder of pictures, the setting ``image``."""
 
-    inner = "image"
+    nested = ("image",)
     image: Encoder
 
     def to(self, device: str | torch.device) -> Self:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +14,6 @@ from hetgraph.errors import HetgraphError
 from .base import Encoder, Nodes, fingerprint_with, number, whole
 from .media import Item
 from .read_audio import read_audio
-
-if TYPE_CHECKING:
-    from typing import Self
 
 CHUNK = 4096
 """Frames worked on at once, so that an hour of sound fits in memory."""
@@ -127,6 +124,8 @@ class AudioFeatures(FrameEncoder):
         HetgraphError: no parts, something else than encoders of sounds, or parts of different frames.
     """
 
+    nested = ("parts",)
+
     def __init__(self, parts: Sequence[FrameEncoder]) -> None:
         if not isinstance(parts, Sequence) or not parts or not all(isinstance(part, FrameEncoder) for part in parts):
             raise HetgraphError(f"AudioFeatures: expected a list of encoders of sounds, got {parts!r}")
@@ -149,17 +148,7 @@ class AudioFeatures(FrameEncoder):
     @property
     def fingerprint(self) -> str:
         """Sha256 over the fingerprints of the parts, which know their own edition."""
-        return fingerprint_with(super().fingerprint, self.parts)
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        from .configs import encoder_from_config
-
-        configs = settings["parts"]
-        if not isinstance(configs, Sequence):
-            raise HetgraphError(f"AudioFeatures: expected a list of configs as parts, got {configs!r}")
-        parts = [encoder_from_config(part) for part in configs]
-        return cls(parts)  # type: ignore[arg-type]
+        return fingerprint_with(super().fingerprint, self.inside)
 
     def frames(self, sound: np.ndarray) -> np.ndarray:
         return np.concatenate([part.frames(sound) for part in self.parts], axis=1)

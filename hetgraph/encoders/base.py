@@ -53,6 +53,10 @@ class Encoder(ABC):
     neutral: ClassVar[frozenset[str]] = frozenset()
     """Settings that do not influence the output and therefore stay out of the fingerprint."""
 
+    nested: ClassVar[tuple[str, ...]] = ()
+    """Settings that are the config of an encoder inside, or a list of them; in the constructor, and as attributes of
+    the same names, they are the encoders themselves."""
+
     def __call__(self, items: Iterable[Any], names: Sequence[str] | None = None) -> list[Nodes]:
         """Encode a list of items.
 
@@ -84,7 +88,20 @@ class Encoder(ABC):
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        return cls(**settings)
+        """The encoder of :meth:`settings`; those that are ``nested`` may be encoders already.
+
+        Raises:
+            HetgraphError: as :func:`hetgraph.encoders.encoder_from_config` and the constructor do.
+        """
+        from .configs import encoders_of
+
+        return cls(**{name: encoders_of(value) if name in cls.nested else value for name, value in settings.items()})
+
+    @property
+    def inside(self) -> list[Encoder]:
+        """The encoders that this one uses."""
+        found = [getattr(self, name) for name in self.nested]
+        return [one for part in found for one in (part if isinstance(part, Sequence) else [part])]
 
     def fitted(self, items: Sequence[Any], names: Sequence[str] | None = None) -> Encoder:
         """The encoder with the statistics of these training items, for kinds that need any (tables).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hetgraph.errors import HetgraphError
@@ -20,6 +20,7 @@ from .superpixels import Superpixels
 from .table import TableCells, TableRows
 from .text import HashWords
 from .text_networks import MiniLM, TextTransformer
+from .timed_words import TimedWords
 from .video import VideoFrames, VideoSound
 from .word_vectors import WordVectors
 
@@ -34,6 +35,7 @@ BUILT_IN: tuple[type[Encoder], ...] = (
     WordVectors,
     TextTransformer,
     MiniLM,
+    TimedWords,
     LogMel,
     Mfcc,
     Pitch,
@@ -52,7 +54,8 @@ def encoder_from_config(
 
     Args:
         config: what ``config()`` gave, possibly by way of JSON.
-        known: user-made encoder classes by name. A configuration never imports code by itself.
+        known: user-made encoder classes by name, also for encoders inside. A configuration never imports code by
+            itself.
         settings: replace or complete single settings, such as ``model="/new/place"`` for a folder that has moved,
             or ``local_files_only=False`` to allow a download.
 
@@ -72,6 +75,7 @@ def encoder_from_config(
         inspect.signature(classes[name]).bind(**given)
     except TypeError as error:
         raise HetgraphError(f"encoder {name!r}: the config does not fit: {error}") from error
+    given = {key: encoders_of(value, known) if key in classes[name].nested else value for key, value in given.items()}
     encoder = classes[name].from_settings(given)
     wanted = config.get("weights")
     if wanted is not None and wanted != encoder.weights:
@@ -79,3 +83,19 @@ def encoder_from_config(
             f"encoder {name!r}: the config was made with the weights {wanted!r}, found {encoder.weights!r}"
         )
     return encoder
+
+
+def is_built_in(encoder: Encoder) -> bool:
+    """Whether :func:`encoder_from_config` knows the encoder, and all those inside it, without being told of any."""
+    return type(encoder) in BUILT_IN and all(map(is_built_in, encoder.inside))
+
+
+def encoders_of(setting: Any, known: Mapping[str, type[Encoder]] | None = None) -> Any:
+    """The encoders of a ``nested`` setting: of a config, or of each config in a list; encoders stay as they are.
+
+    Raises:
+        HetgraphError: as :func:`encoder_from_config`.
+    """
+    if isinstance(setting, Sequence) and not isinstance(setting, str):
+        return [encoders_of(one, known) for one in setting]
+    return setting if isinstance(setting, Encoder) else encoder_from_config(setting, known)

@@ -13,6 +13,7 @@ from .pretrained import is_installed
 from .table import TableCells
 from .text import HashWords
 from .text_networks import MiniLM
+from .timed_words import TimedWords
 from .video import VideoFrames, VideoSound
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,11 @@ def default_text_encoder() -> Encoder:
 def default_audio_encoder() -> Encoder:
     """``LogMel(stack=10)``: 40 mel bands, a node for every 0.1 s, dim 80."""
     return _chosen("audio", LogMel(stack=10), "not pretrained")
+
+
+def default_words_encoder() -> Encoder:
+    """For words with times: ``TimedWords(default_text_encoder())`` (dim 384 or 64)."""
+    return _chosen("words", TimedWords(default_text_encoder()), "its encoder of texts says if pretrained")
 
 
 def default_video_encoder() -> Encoder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,9 +14,6 @@ from .around import Around, AroundPictures
 from .base import Encoder, Nodes, number, whole
 from .media import Item
 from .read_video import MOST_PIXELS, needs_av, pictures, sound_track
-
-if TYPE_CHECKING:
-    pass
 
 BATCH = 16
 """Pictures that are held and encoded at once."""
@@ -105,7 +102,7 @@ class VideoSound(Around):
         HetgraphError: PyAV is not installed, a setting out of range, or ``audio`` is no encoder of sounds.
     """
 
-    inner = "audio"
+    nested = ("audio",)
     least = 0
 
     def __init__(self, audio: Encoder, max_seconds: float = 300.0) -> None:
