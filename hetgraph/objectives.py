@@ -132,6 +132,35 @@ class Classification(Objective):
 
 
 @dataclass(frozen=True)
+class Answering(Classification):
+    """Classification into the answers of the training part, scored on questions that may have other answers.
+
+    A target that is no class is encoded as the number of classes: it counts as wrong, and nothing is learnt from it.
+    The metrics are accuracy and loss; that of the rows with an unknown answer is zero.
+    """
+
+    def encode(self, targets: Sequence[Any], ids: Sequence[str]) -> Tensor:
+        known = set(self.classes)
+        beyond = [isinstance(target, str) and target not in known for target in targets]
+        kept = [self.classes[0] if new else target for target, new in zip(targets, beyond, strict=True)]
+        rows = [super(Answering, self).encode([target], [name]) for target, name in zip(kept, ids, strict=True)]
+        if any(beyond):
+            rows = [row * 0 + len(self.classes) if new else row for row, new in zip(rows, beyond, strict=True)]
+        return torch.cat(rows)
+
+    def losses(self, scores: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(
+            scores, target, reduction="none", label_smoothing=self.smoothing, ignore_index=len(self.classes)
+        )
+
+    def metrics(self, scores: Tensor, target: Tensor) -> dict[str, float]:
+        return {
+            "accuracy": float((scores.argmax(-1) == target).double().mean()),
+            "loss": float(self.losses(scores, target).mean()),
+        }
+
+
+@dataclass(frozen=True)
 class MultiLabel(Objective):
     """Any number of labels at once; binary cross-entropy per label.
 
@@ -370,7 +399,7 @@ class Ranking(Objective):
 
 
 _KINDS: dict[str, type[Objective]] = {
-    c.__name__: c for c in (Classification, MultiLabel, Regression, Sentiment, Ranking)
+    c.__name__: c for c in (Classification, Answering, MultiLabel, Regression, Sentiment, Ranking)
 }
 
 

@@ -14,8 +14,8 @@ A reader is imported when its data set is loaded. ``docs/datasets.md`` says what
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,9 @@ class Dataset:
         group: name of the field whose groups get a Z each; None: one Z per sample.
         standardize: whether training should set the scale of the features.
         notes: what to know before numbers are compared.
+        about: sample id -> what the files say of it besides. Of questions: ``question``, ``image`` (its id),
+            ``answers``, ``kind`` (as which it is scored apart, "" for none), and ``picture`` where it is at hand: a file,
+            or uint8 ``[height, width, 3]``. No model sees it.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Dataset:
     group: str | None = None
     standardize: bool = True
     notes: str = ""
+    about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -94,6 +98,11 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "msrc_v1": _reader("msrc", "views"),
     "tuxpaint": _reader("tuxpaint", "stamps"),
     "scenes": _reader("scenes_fusion", "scenes"),
+    "daquar": _reader("daquar", "single_word"),
+    "daquar_all": _reader("daquar", "all_questions"),
+    "vqa_rad": _reader("vqa_rad", "official"),
+    "vqa_rad_disjoint": _reader("vqa_rad", "disjoint"),
+    "shapes": _reader("shapes", "yes_no"),
 }
 
 
@@ -103,7 +112,7 @@ def load(name: str, folder: str | Path | None = None, *, seed: int = 0, cache: s
     Args:
         name: a key of ``DATASETS``.
         folder: where its files lie; default: its folder in ``$HETGRAPH_DATA`` (``cmu_mosi``, ``av_digits``,
-            ``msrc_v1``, ``tuxpaint_stamps``). Generated data sets have no files and ignore it.
+            ``msrc_v1``, ``tuxpaint_stamps``, ``daquar``, ``vqa_rad``, ``shapes_vqa``). Generated data sets have no files and ignore it.
         seed: of whatever a data set draws at random (pairs and noise, splits, scenes); the others ignore it.
         cache: folder that keeps what pretrained encoders compute; None: computed every time.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ...errors import HetgraphError
 from ...objectives import Classification
@@ -57,7 +58,18 @@ def scenes(
         Classification(tuple(dict.fromkeys(answer for kind in kinds for answer in QUESTIONS[kind].answers))),
         notes="generated. Training questions come twice: with what they need alone, and with everything. Invented "
         "words occur in questions and the graph only, and differ between the parts.",
+        about={scene.id: _about(scene) for part in ("valid", "test") for scene in chosen[part]},
     )
+
+
+def _about(scene: Scene) -> dict[str, Any]:
+    return {
+        "question": scene.question,
+        "image": scene.id,
+        "answers": (scene.answer,),
+        "kind": scene.kind,
+        "picture": scene.picture,
+    }
 
 
 def _bare(sample: Sample, scene: Scene) -> Sample:

@@ -1,0 +1,166 @@
+"""DAQUAR: questions about photographs of rooms, as a graph of words, picture regions and detected objects.
+
+Reads the official questions (:mod:`.official.daquar`) and two files of features, which are not part of DAQUAR:
+``effnet_lite0_regions_pca256.npz`` (``image``, ``regions [N, 10, width]``: a 3 x 3 grid row by row, then the whole
+picture) and ``coco_detections.npz`` (``image``, ``boxes [N, M, 4]`` in 0..1, ``score [N, M]``, ``cls [N, M]``, classes
+of COCO by number) with their names in ``coco_classes.txt``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...encoders import Encoder
+from ...errors import HetgraphError
+from ...objectives import Answering
+from ...sample import Sample
+from ...schema import NodeType
+from . import Dataset, data_folder
+from .official import daquar as official
+from .official.parts import Question
+from .questions import Phrases, about, encoded, grid_boxes, held_out, regions, schema
+from .reading import read_arrays
+
+TITLE = "DAQUAR"
+REGIONS, DETECTIONS, CLASSES = "effnet_lite0_regions_pca256.npz", "coco_detections.npz", "coco_classes.txt"
+VALIDATION = 10
+"""One picture of so many validates."""
+LEAST_SCORE = 0.2
+"""Detections below it are mostly wrong."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The objects found in one picture.
+
+    Attributes:
+        x: a 1 for the class, then the score, float32 ``[N, classes + 1]``.
+        box: x1, y1, x2, y2 in 0..1, float32 ``[N, 4]``.
+        count: ``log(1 + n)`` of the objects of every class, float32 ``[1, classes]``.
+    """
+
+    x: np.ndarray
+    box: np.ndarray
+    count: np.ndarray
+
+
+def single_word(
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    encoder: Encoder | None = None,
+) -> Dataset:
+    """The answer to a question about a room; only questions whose answer is a single word.
+
+    Args:
+        folder: default ``$HETGRAPH_DATA/daquar``.
+        seed: nothing is random.
+        cache: keeps the encoded questions.
+        encoder: another text encoder than the packaged one.
+
+    Raises:
+        HetgraphError: a file or array is missing, or they do not fit together.
+    """
+    return _load("daquar", folder, cache, encoder, every=False)
+
+
+def all_questions(
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    encoder: Encoder | None = None,
+) -> Dataset:
+    """As :func:`single_word` with all questions; several words that are right together are an answer of its own."""
+    return _load("daquar_all", folder, cache, encoder, every=True)
+
+
+def _load(
+    name: str, folder: str | Path | None, cache: str | Path | None, encoder: Encoder | None, *, every: bool
+) -> Dataset:
+    source = data_folder("daquar", folder)
+    found = official.read(source)
+    train, test = (
+        [q for q in found.part(part) if q.answers and (every or len(q.answers) == 1)] for part in official.PARTS
+    )
+    train, valid = held_out(train, lambda question: question.image, VALIDATION)
+    parts = (train, valid, test)
+    pictures = regions(TITLE, source / REGIONS, {question.image for question in train})
+    objects = detections(source)
+    for question in (q for part in parts for q in part):
+        if question.image not in pictures or question.image not in objects:
+            raise HetgraphError(f"{TITLE}: question {question.id!r}: no features of picture {question.image!r}")
+    phrases = Phrases(question.question for question in train)
+    tokens, width, used = encoded([q.question for part in parts for q in part], encoder, cache)
+    boxes = grid_boxes(whole=True)
+
+    def sample(question: Question) -> Sample:
+        seen = objects[question.image]
+        nodes: dict[str, Any] = {
+            "question": phrases.node(question.question),
+            "token": tokens[question.question],
+            "region": {"x": pictures[question.image], "box": boxes},
+            "object": {"x": seen.x, "box": seen.box} if len(seen.x) else None,
+            "count": seen.count,
+        }
+        return Sample(id=question.id, target=", ".join(question.answers), nodes=nodes)
+
+    kinds = len(next(iter(objects.values())).count[0])
+    nodes = [
+        NodeType("question", len(phrases)),
+        NodeType("token", width, optional={"span": 2}),
+        NodeType("region", next(iter(pictures.values())).shape[1], fields={"box": 4}),
+        NodeType("object", kinds + 1, fields={"box": 4}),
+        NodeType("count", kinds),
+    ]
+    samples = [[sample(question) for question in part] for part in parts]
+    return Dataset(
+        name,
+        schema(nodes),
+        *samples,
+        Answering(tuple(sorted({sample.target for sample in samples[0]}))),
+        standardize=False,
+        notes=f"official split; tokens by {used}. {'All questions' if every else 'Questions with one word as answer'}; "
+        "answers that training does not have count as wrong. A tenth of the training pictures validates.",
+        about={question.id: about(question) for part in parts for question in part},
+    )
+
+
+def detections(source: Path) -> dict[str, Detections]:
+    """Picture -> what was found in it with a score of at least ``LEAST_SCORE``.
+
+    Raises:
+        HetgraphError: a file is missing, or its arrays do not fit.
+    """
+    arrays = read_arrays(TITLE, source / DETECTIONS, ("image", "boxes", "score", "cls"))
+    count = len(_names(source / CLASSES))
+    boxes, score, cls = (arrays[name] for name in ("boxes", "score", "cls"))
+    shape = score.shape
+    if len(shape) != 2 or len(arrays["image"]) != shape[0] or boxes.shape != (*shape, 4) or cls.shape != shape:
+        raise HetgraphError(
+            f"{TITLE}: {DETECTIONS}: expected boxes [N, M, 4], score and cls [N, M], got {list(boxes.shape)}, "
+            f"{list(score.shape)} and {list(cls.shape)} of {len(arrays['image'])} pictures"
+        )
+    kept = score >= LEAST_SCORE
+    if kept.any() and not 0 <= cls[kept].min() <= cls[kept].max() < count:
+        raise HetgraphError(f"{TITLE}: {DETECTIONS}: cls must lie in 0 .. {count - 1} ({CLASSES})")
+    found = {}
+    for i, name in enumerate(arrays["image"]):
+        own = cls[i][kept[i]].astype(np.int64)
+        x = np.concatenate([np.eye(count, dtype=np.float32)[own], score[i][kept[i], None].astype(np.float32)], 1)
+        found[str(name)] = Detections(
+            x, boxes[i][kept[i]].astype(np.float32), np.log1p(np.bincount(own, minlength=count))[None].astype(np.float32)
+        )
+    return found
+
+
+def _names(path: Path) -> Sequence[str]:
+    if not path.is_file():
+        raise HetgraphError(f"{TITLE}: no file {path}")
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

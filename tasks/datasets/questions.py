@@ -1,0 +1,151 @@
+"""What the data sets of questions about pictures share: words as features, the graph, and the validation part.
+
+A question is there twice: as tokens of a pretrained language model, which know what words mean, and as one node that
+counts the words and pairs of words it has, which a few thousand questions teach more from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise, permutations
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ... import rules
+from ...encoders import Encoder, default_text_encoder
+from ...encoders.cache import Cached
+from ...encoders.text import words
+from ...errors import HetgraphError
+from ...schema import EdgeType, NodeType, Schema
+from .official.parts import Question
+from .reading import CLIP, read_arrays
+
+T = TypeVar("T")
+GRID = 3
+
+
+class Phrases:
+    """The words and pairs of neighbouring words that training questions have at least ``least`` times.
+
+    Args:
+        questions: of the training part.
+        least: how often something has to occur to be known.
+
+    Raises:
+        HetgraphError: nothing occurs often enough.
+    """
+
+    def __init__(self, questions: Iterable[str], least: int = 2) -> None:
+        counts = Counter(phrase for question in questions for phrase in _phrases(question))
+        kept = sorted(phrase for phrase, count in counts.items() if count >= least)
+        if not kept:
+            raise HetgraphError(f"no word occurs {least} times in the training questions")
+        self.index = {phrase: i for i, phrase in enumerate(kept)}
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def node(self, question: str) -> np.ndarray:
+        """The question as one node, float32 ``[1, len(self)]``: 1 where it has the phrase."""
+        row = np.zeros((1, len(self)), np.float32)
+        row[0, [self.index[p] for p in _phrases(question) if p in self.index]] = 1.0
+        return row
+
+
+def _phrases(question: str) -> list[str]:
+    found = [word for word, _, _ in words(question)]
+    return found + [f"{a} {b}" for a, b in pairwise(found)]
+
+
+def encoded(
+    questions: Sequence[str], encoder: Encoder | None, cache: str | Path | None
+) -> tuple[dict[str, Mapping[str, np.ndarray]], int, str]:
+    """Every different question through a text encoder: its nodes, their width, and the name of the encoder."""
+    chosen = encoder or default_text_encoder()
+    different = list(dict.fromkeys(questions))
+    nodes = (Cached(chosen, cache) if cache is not None else chosen)(different, different)
+    return dict(zip(different, nodes, strict=True)), chosen.dim, str(chosen.config()["encoder"])
+
+
+def grid_boxes(cells: int = GRID, whole: bool = False) -> np.ndarray:
+    """The boxes of ``cells x cells`` regions row by row, float32 ``[cells ** 2, 4]``; with ``whole`` the picture last."""
+    steps = np.arange(cells) / cells
+    y, x = (axis.ravel() for axis in np.meshgrid(steps, steps, indexing="ij"))
+    boxes = np.stack([x, y, x + 1 / cells, y + 1 / cells], 1)
+    return np.concatenate([boxes, [[0, 0, 1, 1]]] if whole else [boxes]).astype(np.float32)
+
+
+def regions(title: str, path: Path, train: set[str]) -> dict[str, np.ndarray]:
+    """Picture -> features of its regions, standardised on the training pictures and clipped.
+
+    Args:
+        path: an npz file with ``image [N]`` and ``regions [N, GRID ** 2 + 1, width]``, the last of the whole picture.
+        train: the training pictures.
+
+    Raises:
+        HetgraphError: no file, or its arrays do not fit.
+    """
+    arrays = read_arrays(title, path, ("image", "regions"))
+    names, value = [str(n) for n in arrays["image"]], arrays["regions"]
+    if value.ndim != 3 or value.shape[:2] != (len(names), GRID**2 + 1) or value.dtype.kind != "f":
+        raise HetgraphError(
+            f"{title}: {path}: regions are floats [{len(names)}, {GRID**2 + 1}, width], got {value.dtype} "
+            f"{list(value.shape)}"
+        )
+    value = value.astype(np.float32)
+    known = value[[name in train for name in names]].reshape(-1, value.shape[2])
+    if not len(known):
+        raise HetgraphError(f"{title}: {path}: none of the training pictures")
+    mean, std = known.mean(0), known.std(0)
+    scaled = ((value - mean) / np.where(std > 0, std, 1)).clip(-CLIP, CLIP)
+    return dict(zip(names, scaled, strict=True))
+
+
+def schema(nodes: Sequence[NodeType]) -> Schema:
+    """The graph of a question about a picture.
+
+    Types with a ``box`` are connected to their nearest and by which side they lie on, types with a ``span`` in the
+    order of the words; every two types by all pairs, both ways.
+    """
+    edges: list[EdgeType] = []
+    for node in nodes:
+        if "box" in node.all_fields:
+            edges.append(EdgeType(node.name, "near", node.name, rule=rules.nearest(4, "box")))
+            sides = {"left_of": rules.left_of, "right_of": rules.right_of, "above": rules.above, "below": rules.below}
+            edges += [EdgeType(node.name, side, node.name, rule=rule) for side, rule in sides.items()]
+        if "span" in node.all_fields:
+            edges.append(EdgeType(node.name, "follows", node.name, rule=rules.following))
+            edges.append(EdgeType(node.name, "near", node.name, rule=rules.window(2)))
+    edges += [EdgeType(a.name, "with", b.name) for a, b in permutations(nodes, 2)]
+    return Schema(nodes, edges)
+
+
+def about(question: Question, kind: str = "", picture: Any = None) -> dict[str, Any]:
+    """What :attr:`Dataset.about` says of a question."""
+    return {
+        "question": question.question,
+        "image": question.image,
+        "answers": question.answers,
+        "kind": kind,
+        "picture": question.file if picture is None else picture,
+    }
+
+
+def held_out(items: Sequence[T], key: Callable[[T], str], share: int) -> tuple[list[T], list[T]]:
+    """Training and validation items: those go to validation whose key's SHA-256 is a multiple of ``share``.
+
+    So items with the same key stay together, and which they are depends on nothing else.
+
+    Raises:
+        HetgraphError: one of the two is empty.
+    """
+    parts: tuple[list[T], list[T]] = ([], [])
+    for item in items:
+        parts[int.from_bytes(hashlib.sha256(key(item).encode()).digest(), "big") % share == 0].append(item)
+    if not all(parts):
+        raise HetgraphError(f"{len(items)} questions cannot be split for validation: too few pictures")
+    return parts

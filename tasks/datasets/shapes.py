@@ -1,0 +1,207 @@
+"""SHAPES: yes/no questions about pictures of nine cells, as a graph of words and cells.
+
+Reads the official files (:mod:`.official.shapes`). Of the training parts with pictures, 1,552 questions are in the
+second layout; that is a ninth of ``train.large``.
+
+More training samples are made by what cannot change an answer: the nine cells are put elsewhere by one of the eight
+symmetries of a square, colours swap their names, and "is A left of B" is asked as "is B right of A". Cells are moved
+as they are, so that a triangle stands upright.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ... import rules
+from ...errors import HetgraphError
+from ...objectives import Answering
+from ...sample import Sample
+from ...schema import EdgeType, NodeType, Schema
+from . import Dataset, data_folder
+from .official import shapes as official
+from .questions import GRID, about, grid_boxes
+
+if TYPE_CHECKING:
+    from .official.parts import Question
+
+TITLE = "SHAPES"
+TRAIN = ("train.small", "train.large", "train_small", "train_extra")
+"""The training parts with pictures, of both layouts; ``tiny`` is in ``small``."""
+ANSWERS = {"true": "yes", "false": "no"}
+COLOURS = ("red", "green", "blue")
+SIDES = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
+"""What a word means: the step (rows, columns) from a cell to the one that lies there."""
+OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+COPIES = 12
+"""Training samples made of one question."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that leaves the answer as it is.
+
+    Attributes:
+        places: where cell ``i`` of the new picture comes from.
+        colours: which channel becomes red, green, blue.
+        names: word -> word of the changed question.
+        reverse: the two things asked about change their places.
+    """
+
+    places: tuple[int, ...]
+    colours: tuple[int, ...]
+    names: dict[str, str]
+    reverse: bool
+
+    def picture(self, cells: np.ndarray) -> np.ndarray:
+        """Cells ``[9, 10, 10, 3]`` to the same."""
+        return cells[list(self.places)][..., list(self.colours)]
+
+    def question(self, question: str) -> str:
+        """The question about the changed picture."""
+        said = [self.names.get(word, word) for word in question.split()]
+        return reversed_question(" ".join(said)) if self.reverse else " ".join(said)
+
+
+def changes() -> Iterator[Change]:
+    """All 8 x 6 x 2 of them; the first changes nothing."""
+    grid = np.arange(GRID**2).reshape(GRID, GRID)
+    for reverse in (False, True):
+        for colours in permutations(range(3)):
+            for turned in (False, True):
+                for rows in (1, -1):
+                    for columns in (1, -1):
+                        places = (grid.T if turned else grid)[::rows, ::columns]
+                        names = {COLOURS[c]: COLOURS[i] for i, c in enumerate(colours)}
+                        names |= _sides(turned, rows, columns)
+                        yield Change(tuple(places.ravel().tolist()), colours, names, reverse)
+
+
+def _sides(turned: bool, rows: int, columns: int) -> dict[str, str]:
+    """What becomes of the names of sides in a picture that is turned over its diagonal, then flipped."""
+    steps = {step: name for name, step in SIDES.items()}
+    return {
+        name: steps[(rows * (b if turned else a), columns * (a if turned else b))] for name, (a, b) in SIDES.items()
+    }
+
+
+def reversed_question(question: str) -> str:
+    """"is A left of B" as "is B right of A", with any number of sides between them.
+
+    Raises:
+        HetgraphError: a question of another form.
+    """
+    said = question.split()
+    things = [i for i, word in enumerate(said) if word in (*COLOURS, "circle", "square", "triangle")]
+    if len(things) != 2 or said[:2] != ["is", "a"]:
+        raise HetgraphError(f"{TITLE}: expected 'is a ... left of a ...', got {question!r}")
+    first, second = (said[i] for i in things)
+    between = [OPPOSITE[word] for word in said if word in SIDES]
+    # "above right of": only the sideways steps have an "of"
+    asked = [part for side in between for part in ((side, "of") if side in ("left", "right") else (side,))]
+    return " ".join(["is", *_named(second), *asked, *_named(first)])
+
+
+def _named(word: str) -> list[str]:
+    return ["a", word, "shape"] if word in COLOURS else ["a", word]
+
+
+def yes_no(
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    copies: int = COPIES,
+) -> Dataset:
+    """Yes or no from the words of a question and the nine cells of its picture.
+
+    Args:
+        folder: default ``$HETGRAPH_DATA/shapes_vqa``.
+        seed: of the changes that make more training samples.
+        cache: nothing is kept.
+        copies: training samples made of a question, the first of which is as it is; from 1 to 96.
+
+    Raises:
+        HetgraphError: a file is missing or damaged, no training part has pictures, or an impossible ``copies``.
+    """
+    every = list(changes())
+    if not 1 <= copies <= len(every):
+        raise HetgraphError(f"{TITLE}: copies must lie in 1 .. {len(every)}, got {copies!r}")
+    data = official.read(data_folder("shapes_vqa", folder))
+    learnt = [part for part in TRAIN if part in data.parts and len(data.part(part))]
+    if not learnt:
+        raise HetgraphError(f"{TITLE}: none of the training parts {TRAIN}")
+    train = [question for part in learnt for question in data.part(part)]
+    vocabulary = sorted({word for q in train for change in every for word in change.question(q.question).split()})
+    generator = np.random.default_rng(seed)
+    samples = []
+    for question in train:
+        picked = generator.choice(np.arange(1, len(every)), copies - 1, replace=False)
+        samples += [_sample(data, question, vocabulary, every[i], i) for i in (0, *picked.tolist())]
+    valid, test = ([_sample(data, q, vocabulary, every[0], 0) for q in data.part(part)] for part in ("val", "test"))
+    return Dataset(
+        "shapes",
+        cells_and_words(len(vocabulary)),
+        samples,
+        valid,
+        test,
+        Answering(tuple(ANSWERS.values())),
+        standardize=False,
+        notes=f"{len(train):,} training questions with pictures, not the 13,568 of publications; each is there {copies} "
+        "times, with cells, colours and the order of the question changed in ways that leave the answer. Validation and "
+        "test have 16 different questions each, none of which training has.",
+        about={q.id: about(q, picture=data.picture(q)) for part in ("val", "test") for q in data.part(part)},
+    )
+
+
+def cells_and_words(vocabulary: int) -> Schema:
+    """Nine cells of pixels, each connected with its neighbour on every side, and the words in their order."""
+    nodes = [
+        NodeType("word", vocabulary, fields={"pos": 1}),
+        NodeType("cell", 300, fields={"box": 4}),
+    ]
+    edges = [EdgeType("cell", side, "cell", rule=rules.given) for side in SIDES]
+    edges += [EdgeType("word", "follows", "word", rule=rules.following), EdgeType("word", "with", "word")]
+    edges += [EdgeType("word", "with", "cell"), EdgeType("cell", "with", "word")]
+    return Schema(nodes, edges)
+
+
+def _sample(data: official.Shapes, question: Question, vocabulary: Sequence[str], change: Change, number: int) -> Sample:
+    pixels = data.picture(question).astype(np.float32) / 255
+    cells = pixels.reshape(GRID, 10, GRID, 10, 3).swapaxes(1, 2).reshape(GRID**2, 10, 10, 3)
+    said = change.question(question.question).split()
+    unknown = [word for word in said if word not in vocabulary]
+    if unknown:
+        raise HetgraphError(f"{TITLE}: question {question.id!r}: training does not have the word {unknown[0]!r}")
+    return Sample(
+        id=question.id if number == 0 else f"{question.id}-{number}",
+        target=ANSWERS[question.answers[0]],
+        nodes={
+            "word": {
+                "x": np.eye(len(vocabulary), dtype=np.float32)[[vocabulary.index(word) for word in said]],
+                "pos": np.arange(len(said), dtype=np.float32)[:, None],
+            },
+            "cell": {"x": change.picture(cells).reshape(GRID**2, 300), "box": grid_boxes()},
+        },
+        edges={("cell", side, "cell"): index for side, index in _NEIGHBOURS.items()},
+    )
+
+
+def _neighbours(step: tuple[int, int]) -> torch.Tensor:
+    """Which cell hears which one that lies a step away, ``[2, E]``: from that one to it."""
+    pairs = [
+        (GRID * (i + step[0]) + j + step[1], GRID * i + j)
+        for i in range(GRID)
+        for j in range(GRID)
+        if 0 <= i + step[0] < GRID and 0 <= j + step[1] < GRID
+    ]
+    return torch.tensor(pairs).T.contiguous()
+
+
+_NEIGHBOURS = {side: _neighbours(step) for side, step in SIDES.items()}

@@ -1,0 +1,118 @@
+"""VQA-RAD: questions of clinicians about radiology pictures, as a graph of words and picture regions.
+
+Reads the official questions (:mod:`.official.vqa_rad`) and ``effnet_lite0_regions_pca256.npz`` (``image``, ``regions
+[N, 10, width]``: a 3 x 3 grid row by row, then the whole picture), which is no part of VQA-RAD.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...encoders import Encoder
+from ...errors import HetgraphError
+from ...objectives import Answering
+from ...sample import Sample
+from ...schema import NodeType
+from . import Dataset, data_folder
+from .official import vqa_rad as official_files
+from .official.parts import Question
+from .questions import Phrases, about, encoded, grid_boxes, held_out, regions, schema
+
+TITLE = "VQA-RAD"
+REGIONS = "effnet_lite0_regions_pca256.npz"
+VALIDATION = 8
+"""One picture (of the official split: one fact about a picture) of so many validates."""
+
+
+def official(
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    encoder: Encoder | None = None,
+) -> Dataset:
+    """The official split, all of whose test pictures are known from training.
+
+    Validation is like the test: its pictures are known, but of a picture all questions of one type with one answer
+    are held out together, so that no rephrasing of a validation question is trained on.
+
+    Args:
+        folder: default ``$HETGRAPH_DATA/vqa_rad``.
+        seed: nothing is random.
+        cache: keeps the encoded questions.
+        encoder: another text encoder than the packaged one.
+
+    Raises:
+        HetgraphError: a file or array is missing, or they do not fit together.
+    """
+    return _load("vqa_rad", "official", folder, cache, encoder)
+
+
+def disjoint(
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    encoder: Encoder | None = None,
+) -> Dataset:
+    """The split without common pictures, its validation part also without; otherwise as :func:`official`."""
+    return _load("vqa_rad_disjoint", "image-disjoint", folder, cache, encoder)
+
+
+def answer_of(question: Question) -> str:
+    """The answer that counts: compared in lower case."""
+    return question.answers[0].lower()
+
+
+def _fact(question: Question) -> str:
+    return "\n".join((question.image, question.more["question_type"], answer_of(question)))
+
+
+def _load(name: str, split: str, folder: str | Path | None, cache: str | Path | None, encoder: Encoder | None) -> Dataset:
+    source = data_folder("vqa_rad", folder)
+    found = official_files.read(source, split=split)
+    train, test = (found.part(part) for part in official_files.PARTS)
+    train, valid = held_out(train, _fact if split == "official" else (lambda question: question.image), VALIDATION)
+    parts = (train, valid, test)
+    pictures = regions(TITLE, source / REGIONS, {question.image for question in train})
+    for question in (q for part in parts for q in part):
+        if question.image not in pictures:
+            raise HetgraphError(f"{TITLE}: question {question.id!r}: no features of picture {question.image!r}")
+    phrases = Phrases(question.question for question in train)
+    tokens, width, used = encoded([q.question for part in parts for q in part], encoder, cache)
+    boxes = grid_boxes(whole=True)
+    samples = [
+        [
+            Sample(
+                id=question.id,
+                target=answer_of(question),
+                nodes={
+                    "question": phrases.node(question.question),
+                    "token": tokens[question.question],
+                    "region": {"x": pictures[question.image], "box": boxes},
+                },
+            )
+            for question in part
+        ]
+        for part in parts
+    ]
+    nodes = [
+        NodeType("question", len(phrases)),
+        NodeType("token", width, optional={"span": 2}),
+        NodeType("region", next(iter(pictures.values())).shape[1], fields={"box": 4}),
+    ]
+    known = {
+        "official": "Official split: every test picture is also in training, so that what a model knows of a picture "
+        "answers questions about it; report vqa_rad_disjoint beside it.",
+        "image-disjoint": "No picture is in two parts.",
+    }
+    return Dataset(
+        name,
+        schema(nodes),
+        *samples,
+        Answering(tuple(sorted({str(sample.target) for sample in samples[0]}))),
+        standardize=False,
+        notes=f"{known[split]} Tokens by {used}. Answers in lower case; those that training does not have count as "
+        "wrong.",
+        about={q.id: about(q, q.more["answer_type"].lower()) for part in parts for q in part},
+    )

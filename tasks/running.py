@@ -1,0 +1,104 @@
+"""The shape that tasks have: ``train``, ``evaluate`` and ``predict`` over a data set, and the summary over seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import HetgraphError
+from ..fusion import Fusion
+from ..predictor import Predictor
+from ..training import TrainingSettings, fit
+from .datasets import Dataset
+from .datasets.suggested import SUGGESTED
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """A model and how it is trained.
+
+    Attributes:
+        method: of fusion, see :data:`hetgraph.fusion.METHODS`.
+        width, layers, heads, dropout: of the model.
+        training: everything else. Whether features are standardised is the data set's to say.
+    """
+
+    method: str = "graph"
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    dropout: float = 0.1
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(epochs=40, patience=8, modality_dropout=0.1)
+    )
+
+
+def suggested(name: str, **changes: Any) -> TaskSettings:
+    """What suits a data set (:data:`.datasets.suggested.SUGGESTED`; of a grid the first value), with changes.
+
+    Args:
+        name: of the data set.
+        changes: attributes of :class:`TaskSettings` or of :class:`~hetgraph.training.TrainingSettings`.
+
+    Raises:
+        HetgraphError: there is no such attribute, or a value is impossible.
+    """
+    grid = {key: value[0] for key, value in SUGGESTED.get(name, {}).items() if key in ("lr", "dropout")}
+    chosen = {**SUGGESTED.get(name, {}), **grid, **changes}
+    plain = TaskSettings()
+    own = {f.name for f in fields(TaskSettings)} - {"training"}
+    known = own | {f.name for f in fields(TrainingSettings)}
+    if unknown := sorted(set(chosen) - known):
+        raise HetgraphError(f"no setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    training = replace(plain.training, **{key: value for key, value in chosen.items() if key not in own})
+    return replace(plain, training=training, **{key: value for key, value in chosen.items() if key in own})
+
+
+def train(
+    data: Dataset,
+    settings: TaskSettings | None = None,
+    *,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> Predictor:
+    """A model for the data, trained; its best epoch by the validation part, if there is one.
+
+    Args:
+        data: what to train on.
+        settings: default: what suits the data set.
+        seed: of weights and training.
+        folder: keeps a checkpoint, from which an interrupted training goes on.
+        progress: show a progress bar.
+
+    Raises:
+        HetgraphError: impossible settings, bad samples, or a loss that is not finite.
+    """
+    s = settings or suggested(data.name)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        fusion = Fusion(
+            data.schema,
+            s.width,
+            layers=s.layers,
+            heads=s.heads,
+            method=s.method,
+            dropout=s.dropout,
+            group=data.group,
+        )
+        model = Predictor(fusion, data.objective, s.dropout)
+        training = replace(s.training, seed=seed, standardize=data.standardize)
+        fit(model, data.train, valid=data.valid, settings=training, folder=folder, progress=progress)
+    return model
+
+
+def summary(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+    """Metric -> mean and sample standard deviation (0 for one run) over the runs, for the metrics all runs have."""
+    names = [name for name in runs[0] if all(name in run for run in runs)] if runs else []
+    values = {name: [run[name] for run in runs] for name in names}
+    return {n: (statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else 0.0) for n, v in values.items()}
