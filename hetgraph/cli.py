@@ -1,4 +1,4 @@
-"""The command line: ``hetgraph demo | fit | evaluate | embed | compare | encode | show | doctor | kg``."""
+"""The command line: ``hetgraph demo | fit | evaluate | embed | compare | encode | show | doctor | kg | task``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .cli_kg import app as kg_app
+from .cli_task import app as task_app
 from .errors import HetgraphError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(kg_app, name="kg")
+app.add_typer(task_app, name="task")
 # no emoji: a column called audio:x and a colon are no cross mark
 console = Console(highlight=False, emoji=False)
 

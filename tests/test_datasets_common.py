@@ -34,6 +34,7 @@ from hetgraph.tasks.datasets import (
 from hetgraph.workflow import encode_rows
 
 NAMES = ["mosi_bclstm", "mosi_standard", "av_digits", "av_digits_clean", "msrc_v1", "tuxpaint", "scenes"]
+NAMES += ["daquar", "daquar_all", "vqa_rad", "vqa_rad_disjoint", "shapes"]
 FOLDERS = {"mosi_bclstm": "cmu_mosi", "msrc_v1": "msrc_v1"}
 
 
@@ -60,7 +61,7 @@ def equal(a: list, b: list) -> bool:
 
 def test_every_data_set_has_a_name_and_unknown_ones_are_refused() -> None:
     assert list(DATASETS) == NAMES
-    with pytest.raises(HetgraphError, match=r"unknown data set 'imagenet'; known: mosi_bclstm, .*, scenes"):
+    with pytest.raises(HetgraphError, match=r"unknown data set 'imagenet'; known: mosi_bclstm, .*, shapes"):
         load("imagenet")
 
 
@@ -68,7 +69,9 @@ def test_the_documentation_lists_every_data_set() -> None:
     text = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")]
     assert [row for row in rows if row in DATASETS][: len(DATASETS)] == NAMES
-    assert all(f"**{name}.**" in text for name in NAMES if name != "av_digits_clean")
+    assert all(
+        f"**{name}.**" in text for name in NAMES if name not in ("av_digits_clean", "daquar_all", "vqa_rad_disjoint")
+    )
 
 
 @pytest.mark.parametrize("seed", [-1, 1.0, True, "0"])

@@ -58,6 +58,7 @@ ORDER = [
     "doctor",
     "tasks",
     "cli_kg",
+    "cli_task",
     "cli",
     "__main__",
 ]

@@ -43,8 +43,8 @@ class Dataset:
         standardize: whether training should set the scale of the features.
         notes: what to know before numbers are compared.
         about: sample id -> what the files say of it besides. Of questions: ``question``, ``image`` (its id),
-            ``answers``, ``kind`` (as which it is scored apart, "" for none), and ``picture`` where it is at hand: a file,
-            or uint8 ``[height, width, 3]``. No model sees it.
+            ``answers``, ``kind`` (as which it is scored apart, "" for none), and ``picture`` where it is at hand: a
+            file, or uint8 ``[height, width, 3]``. No model sees it.
     """
 
     name: str
@@ -112,7 +112,8 @@ def load(name: str, folder: str | Path | None = None, *, seed: int = 0, cache: s
     Args:
         name: a key of ``DATASETS``.
         folder: where its files lie; default: its folder in ``$HETGRAPH_DATA`` (``cmu_mosi``, ``av_digits``,
-            ``msrc_v1``, ``tuxpaint_stamps``, ``daquar``, ``vqa_rad``, ``shapes_vqa``). Generated data sets have no files and ignore it.
+            ``msrc_v1``, ``tuxpaint_stamps``, ``daquar``, ``vqa_rad``, ``shapes_vqa``). Generated data sets have no
+            files and ignore it.
         seed: of whatever a data set draws at random (pairs and noise, splits, scenes); the others ignore it.
         cache: folder that keeps what pretrained encoders compute; None: computed every time.
 

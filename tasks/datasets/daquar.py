@@ -155,7 +155,9 @@ def detections(source: Path) -> dict[str, Detections]:
         own = cls[i][kept[i]].astype(np.int64)
         x = np.concatenate([np.eye(count, dtype=np.float32)[own], score[i][kept[i], None].astype(np.float32)], 1)
         found[str(name)] = Detections(
-            x, boxes[i][kept[i]].astype(np.float32), np.log1p(np.bincount(own, minlength=count))[None].astype(np.float32)
+            x,
+            boxes[i][kept[i]].astype(np.float32),
+            np.log1p(np.bincount(own, minlength=count))[None].astype(np.float32),
         )
     return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise, permutations
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,7 +72,7 @@ def encoded(
 
 
 def grid_boxes(cells: int = GRID, whole: bool = False) -> np.ndarray:
-    """The boxes of ``cells x cells`` regions row by row, float32 ``[cells ** 2, 4]``; with ``whole`` the picture last."""
+    """The boxes of ``cells x cells`` regions row by row, float32 ``[N, 4]``; with ``whole`` the picture at the end."""
     steps = np.arange(cells) / cells
     y, x = (axis.ravel() for axis in np.meshgrid(steps, steps, indexing="ij"))
     boxes = np.stack([x, y, x + 1 / cells, y + 1 / cells], 1)
@@ -106,22 +106,24 @@ def regions(title: str, path: Path, train: set[str]) -> dict[str, np.ndarray]:
 
 
 def schema(nodes: Sequence[NodeType]) -> Schema:
-    """The graph of a question about a picture.
+    """The graph of a question about a picture, of those types that ``nodes`` has.
 
-    Types with a ``box`` are connected to their nearest and by which side they lie on, types with a ``span`` in the
-    order of the words; every two types by all pairs, both ways.
+    The whole question (``question``) is connected with everything, both ways; every token with every region and
+    object, every object with every region. Tokens hear the one before and two to either side, regions their four
+    nearest, and objects which others lie to the left, to the right, above and below.
     """
-    edges: list[EdgeType] = []
-    for node in nodes:
-        if "box" in node.all_fields:
-            edges.append(EdgeType(node.name, "near", node.name, rule=rules.nearest(4, "box")))
-            sides = {"left_of": rules.left_of, "right_of": rules.right_of, "above": rules.above, "below": rules.below}
-            edges += [EdgeType(node.name, side, node.name, rule=rule) for side, rule in sides.items()]
-        if "span" in node.all_fields:
-            edges.append(EdgeType(node.name, "follows", node.name, rule=rules.following))
-            edges.append(EdgeType(node.name, "near", node.name, rule=rules.window(2)))
-    edges += [EdgeType(a.name, "with", b.name) for a, b in permutations(nodes, 2)]
-    return Schema(nodes, edges)
+    known = {node.name for node in nodes}
+    sides = {"left_of": rules.left_of, "right_of": rules.right_of, "above": rules.above, "below": rules.below}
+    edges = [
+        EdgeType("token", "follows", "token", rule=rules.following),
+        EdgeType("token", "near", "token", rule=rules.window(2)),
+        EdgeType("region", "near", "region", rule=rules.nearest(4, "box")),
+        *(EdgeType("object", side, "object", rule=rule) for side, rule in sides.items()),
+    ]
+    across = [("question", node.name) for node in nodes if node.name != "question"]
+    across += [("token", "region"), ("token", "object"), ("object", "region")]
+    edges += [EdgeType(*ends, rule=rules.all_pairs) for a, b in across for ends in ((a, "with", b), (b, "with", a))]
+    return Schema(nodes, [edge for edge in edges if {edge.src, edge.dst} <= known])
 
 
 def about(question: Question, kind: str = "", picture: Any = None) -> dict[str, Any]:

@@ -3,6 +3,11 @@
 Reads the official files (:mod:`.official.shapes`). Of the training parts with pictures, 1,552 questions are in the
 second layout; that is a ninth of ``train.large``.
 
+The question is parsed, as module networks do it: "is a red shape left of a circle" has a first thing (red), a second
+one (circle) and sides between them. The word for each thing is connected with all cells by an edge type of its own,
+and each cell with those that lie on the sides asked about. What red and a circle look like, and what it takes to say
+yes, is left to be learnt.
+
 More training samples are made by what cannot change an answer: the nine cells are put elsewhere by one of the eight
 symmetries of a square, colours swap their names, and "is A left of B" is asked as "is B right of A". Cells are moved
 as they are, so that a triangle stands upright.
@@ -36,11 +41,15 @@ TRAIN = ("train.small", "train.large", "train_small", "train_extra")
 """The training parts with pictures, of both layouts; ``tiny`` is in ``small``."""
 ANSWERS = {"true": "yes", "false": "no"}
 COLOURS = ("red", "green", "blue")
+THINGS = (*COLOURS, "circle", "square", "triangle")
 SIDES = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
 """What a word means: the step (rows, columns) from a cell to the one that lies there."""
+UPRIGHT = ("above", "below")
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
-COPIES = 12
+COPIES = 6
 """Training samples made of one question."""
+PIXELS = 100
+"""Of a cell."""
 
 
 @dataclass(frozen=True)
@@ -91,25 +100,64 @@ def _sides(turned: bool, rows: int, columns: int) -> dict[str, str]:
     }
 
 
-def reversed_question(question: str) -> str:
-    """"is A left of B" as "is B right of A", with any number of sides between them.
+@dataclass(frozen=True)
+class Asked:
+    """A question taken apart.
+
+    Attributes:
+        first, second: places of the words for the two things.
+        sides: names of the sides between them, from the first to the second.
+    """
+
+    first: int
+    second: int
+    sides: tuple[str, ...]
+
+
+def parsed(question: str) -> Asked:
+    """The parts of "is a ... SIDES a ...".
 
     Raises:
         HetgraphError: a question of another form.
     """
     said = question.split()
-    things = [i for i, word in enumerate(said) if word in (*COLOURS, "circle", "square", "triangle")]
-    if len(things) != 2 or said[:2] != ["is", "a"]:
-        raise HetgraphError(f"{TITLE}: expected 'is a ... left of a ...', got {question!r}")
-    first, second = (said[i] for i in things)
-    between = [OPPOSITE[word] for word in said if word in SIDES]
+    things = [i for i, word in enumerate(said) if word in THINGS]
+    sides = [i for i, word in enumerate(said) if word in SIDES]
+    if len(things) != 2 or said[:2] != ["is", "a"] or not all(things[0] < i < things[1] for i in sides):
+        raise HetgraphError(f"{TITLE}: expected a question like 'is a circle left of a red shape', got {question!r}")
+    return Asked(things[0], things[1], tuple(said[i] for i in sides))
+
+
+def reversed_question(question: str) -> str:
+    """ "is A left of B" as "is B right of A", with any number of sides between them."""
+    said, asked = question.split(), parsed(question)
     # "above right of": only the sideways steps have an "of"
-    asked = [part for side in between for part in ((side, "of") if side in ("left", "right") else (side,))]
-    return " ".join(["is", *_named(second), *asked, *_named(first)])
+    between = [part for side in asked.sides for part in ((OPPOSITE[side], "of"), (OPPOSITE[side],))[side in UPRIGHT]]
+    last = said[asked.first]
+    # "is a circle red", but "is a circle left of a red shape"
+    end = [last] if last in COLOURS and not between else _named(last)
+    return " ".join(["is", *_named(said[asked.second]), *between, *end])
 
 
 def _named(word: str) -> list[str]:
     return ["a", word, "shape"] if word in COLOURS else ["a", word]
+
+
+def related(sides: Sequence[str]) -> torch.Tensor:
+    """Pairs of cells ``[2, E]``: a cell that may hold the second thing, and the one the first has to be in.
+
+    Every side is a step, the last name first; a step out of the grid leads nowhere, also if another would lead back.
+    """
+    pairs = []
+    for start in range(GRID**2):
+        row, column = divmod(start, GRID)
+        for side in reversed(sides):
+            row, column = row + SIDES[side][0], column + SIDES[side][1]
+            if not (0 <= row < GRID and 0 <= column < GRID):
+                break
+        else:
+            pairs.append((start, GRID * row + column))
+    return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T.contiguous()
 
 
 def yes_no(
@@ -153,32 +201,50 @@ def yes_no(
         test,
         Answering(tuple(ANSWERS.values())),
         standardize=False,
-        notes=f"{len(train):,} training questions with pictures, not the 13,568 of publications; each is there {copies} "
-        "times, with cells, colours and the order of the question changed in ways that leave the answer. Validation and "
-        "test have 16 different questions each, none of which training has.",
+        notes=f"{len(train):,} training questions with pictures, not the 13,568 of publications; each is there "
+        f"{copies} times, with cells, colours and the order of the question changed in ways that leave the answer. "
+        "Edges come from the parsed question. Validation and test have 16 different questions each, none of which "
+        "training has.",
         about={q.id: about(q, picture=data.picture(q)) for part in ("val", "test") for q in data.part(part)},
     )
 
 
 def cells_and_words(vocabulary: int) -> Schema:
-    """Nine cells of pixels, each connected with its neighbour on every side, and the words in their order."""
+    """Nine cells of pixels and the words of a question, connected by what the question says of them."""
     nodes = [
         NodeType("word", vocabulary, fields={"pos": 1}),
-        NodeType("cell", 300, fields={"box": 4}),
+        NodeType("cell", PIXELS + 3, fields={"box": 4}),
     ]
-    edges = [EdgeType("cell", side, "cell", rule=rules.given) for side in SIDES]
-    edges += [EdgeType("word", "follows", "word", rule=rules.following), EdgeType("word", "with", "word")]
-    edges += [EdgeType("word", "with", "cell"), EdgeType("cell", "with", "word")]
+    edges = [EdgeType(*key, rule=rules.given) for key in (FIRST, SECOND, RELATED)]
+    edges += [EdgeType("word", "follows", "word", rule=rules.following), EdgeType("cell", "with", "word")]
     return Schema(nodes, edges)
 
 
-def _sample(data: official.Shapes, question: Question, vocabulary: Sequence[str], change: Change, number: int) -> Sample:
+FIRST, SECOND, RELATED = ("word", "first", "cell"), ("word", "second", "cell"), ("cell", "related", "cell")
+
+
+def cell_features(cells: np.ndarray) -> np.ndarray:
+    """Cells ``[9, 10, 10, 3]`` in 0..1 as ``[9, 103]``: the brightest channel of every pixel, and the hue of the whole.
+
+    The hue is each channel's share of all light; zeros in the dark.
+    """
+    light = cells.sum((1, 2))
+    total = light.sum(1, keepdims=True)
+    hue = light / np.where(total > 0, total, 1)
+    return np.concatenate([cells.max(3).reshape(-1, PIXELS), hue], 1).astype(np.float32)
+
+
+def _sample(
+    data: official.Shapes, question: Question, vocabulary: Sequence[str], change: Change, number: int
+) -> Sample:
     pixels = data.picture(question).astype(np.float32) / 255
     cells = pixels.reshape(GRID, 10, GRID, 10, 3).swapaxes(1, 2).reshape(GRID**2, 10, 10, 3)
-    said = change.question(question.question).split()
+    asked = change.question(question.question)
+    said, parts = asked.split(), parsed(asked)
     unknown = [word for word in said if word not in vocabulary]
     if unknown:
         raise HetgraphError(f"{TITLE}: question {question.id!r}: training does not have the word {unknown[0]!r}")
+    every = torch.arange(GRID**2)
     return Sample(
         id=question.id if number == 0 else f"{question.id}-{number}",
         target=ANSWERS[question.answers[0]],
@@ -187,21 +253,11 @@ def _sample(data: official.Shapes, question: Question, vocabulary: Sequence[str]
                 "x": np.eye(len(vocabulary), dtype=np.float32)[[vocabulary.index(word) for word in said]],
                 "pos": np.arange(len(said), dtype=np.float32)[:, None],
             },
-            "cell": {"x": change.picture(cells).reshape(GRID**2, 300), "box": grid_boxes()},
+            "cell": {"x": cell_features(change.picture(cells)), "box": grid_boxes()},
         },
-        edges={("cell", side, "cell"): index for side, index in _NEIGHBOURS.items()},
+        edges={
+            FIRST: torch.stack([torch.full_like(every, parts.first), every]),
+            SECOND: torch.stack([torch.full_like(every, parts.second), every]),
+            RELATED: related(parts.sides),
+        },
     )
-
-
-def _neighbours(step: tuple[int, int]) -> torch.Tensor:
-    """Which cell hears which one that lies a step away, ``[2, E]``: from that one to it."""
-    pairs = [
-        (GRID * (i + step[0]) + j + step[1], GRID * i + j)
-        for i in range(GRID)
-        for j in range(GRID)
-        if 0 <= i + step[0] < GRID and 0 <= j + step[1] < GRID
-    ]
-    return torch.tensor(pairs).T.contiguous()
-
-
-_NEIGHBOURS = {side: _neighbours(step) for side, step in SIDES.items()}

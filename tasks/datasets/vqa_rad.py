@@ -68,7 +68,9 @@ def _fact(question: Question) -> str:
     return "\n".join((question.image, question.more["question_type"], answer_of(question)))
 
 
-def _load(name: str, split: str, folder: str | Path | None, cache: str | Path | None, encoder: Encoder | None) -> Dataset:
+def _load(
+    name: str, split: str, folder: str | Path | None, cache: str | Path | None, encoder: Encoder | None
+) -> Dataset:
     source = data_folder("vqa_rad", folder)
     found = official_files.read(source, split=split)
     train, test = (found.part(part) for part in official_files.PARTS)

@@ -113,7 +113,16 @@ def predict(
         about = data.about[str(sample.id)]
         first, *others = ((model.objective.classes[i], p) for i, p in zip(places, values, strict=True))
         said = {name: about[name] for name in ("question", "image", "kind", "picture")}
-        found.append(Answered(id=str(sample.id), answer=first[0], confidence=first[1], others=tuple(others), target=sample.target, **said))
+        found.append(
+            Answered(
+                id=str(sample.id),
+                answer=first[0],
+                confidence=first[1],
+                others=tuple(others),
+                target=sample.target,
+                **said,
+            )
+        )
     return found
 
 

@@ -1,0 +1,369 @@
+"""Questions about pictures as samples: DAQUAR, VQA-RAD, SHAPES."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from readers import genuine, put
+from test_datasets_common import check, equal
+
+from hetgraph import GraphBuilder
+from hetgraph.encoders import HashWords
+from hetgraph.errors import HetgraphError
+from hetgraph.objectives import Answering, objective_from_json
+from hetgraph.tasks.datasets import daquar, load, shapes, vqa_rad
+from hetgraph.tasks.datasets.questions import Phrases, grid_boxes, held_out
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+# what they share
+
+
+def test_phrases_are_the_words_and_pairs_that_occur_often_enough() -> None:
+    phrases = Phrases(["Is it red ?", "is it, blue ?", "red it is"], least=2)
+    assert set(phrases.index) == {"is", "it", "red", "?", "is it"}
+    [row] = phrases.node("it is RED, is it ?").astype(int)
+    assert {name for name, i in phrases.index.items() if row[i]} == {"it", "is", "red", "?", "is it"}
+    assert row.sum() == len(phrases)
+    assert not phrases.node("what now").any()
+    with pytest.raises(HetgraphError, match="no word occurs 2 times"):
+        Phrases(["a b", "c"])
+
+
+def test_a_grid_of_boxes_covers_the_picture_once() -> None:
+    boxes = grid_boxes(3, whole=True)
+    assert boxes[-1].tolist() == [0, 0, 1, 1]
+    sides = boxes[:-1, 2:] - boxes[:-1, :2]
+    assert np.prod(sides, 1).sum() == pytest.approx(1)
+    # row by row: the second lies right of the first
+    assert boxes[1, :2].tolist() == pytest.approx([1 / 3, 0])
+
+
+def test_what_has_one_key_is_held_out_together() -> None:
+    items = [f"{key} {i}" for key in range(60) for i in range(3)]
+    train, valid = held_out(items, lambda item: item.split()[0], 5)
+    assert sorted(train + valid) == sorted(items)
+    assert not {i.split()[0] for i in train} & {i.split()[0] for i in valid}
+    assert 15 <= len(valid) <= 60
+    with pytest.raises(HetgraphError, match="cannot be split for validation"):
+        held_out(["a", "a"], str, 5)
+
+
+def test_an_answer_that_training_does_not_have_is_wrong_and_teaches_nothing() -> None:
+    objective = Answering(("no", "yes"))
+    target = objective.encode(["yes", "perhaps", "no"], ["a", "b", "c"])
+    assert target.tolist() == [1, 2, 0]
+    for row in ([5.0, 0.0], [0.0, 5.0]):
+        scores = torch.tensor([row] * 3, requires_grad=True)
+        losses = objective.losses(scores, target)
+        expected = torch.nn.functional.cross_entropy(scores[[0, 2]], target[[0, 2]], reduction="none")
+        assert torch.equal(losses[[0, 2]], expected)
+        assert losses[1] == 0
+        losses.sum().backward()
+        assert scores.grad is not None
+        assert not scores.grad[1].any()
+        assert objective.metrics(scores.detach(), target)["accuracy"] == pytest.approx(1 / 3)
+    assert objective_from_json(objective.to_json()) == objective
+    with pytest.raises(HetgraphError, match="'b': no target"):
+        objective.encode(["yes", None], ["a", "b"])
+
+
+def features(folder: Path, names: list[str], width: int = 4) -> Path:
+    values = np.random.default_rng(0).normal(3, 2, (len(names), 10, width)).astype(np.float16)
+    np.savez(folder / "effnet_lite0_regions_pca256.npz", image=np.array(names), regions=values)
+    return folder
+
+
+# DAQUAR
+
+ROOMS = [f"image{i}" for i in range(40)]
+
+
+def put_rooms(folder: Path, **arrays: np.ndarray) -> Path:
+    rows = [
+        {"question": f"what is on the {('table', 'desk')[i % 2]} ?", "answer": answer, "image": image}
+        for i, image in enumerate(ROOMS[:30])
+        for answer in ("lamp", ("cup", "cup, book")[i % 2])
+    ]
+    test = [{"question": "what is on the table ?", "answer": a, "image": ROOMS[35]} for a in ("lamp", "zebra", "a, b")]
+    rng = np.random.default_rng(1)
+    found = {
+        "image": np.array(ROOMS),
+        "boxes": rng.uniform(0, 1, (40, 5, 4)).astype(np.float32),
+        "score": np.tile(np.float32([0.9, 0.5, 0.2, 0.1, 0.0]), (40, 1)),
+        "cls": np.tile(np.int16([1, 1, 0, 2, 0]), (40, 1)),
+    } | arrays
+    np.savez(folder / daquar.DETECTIONS, **found)
+    put(folder, {"train.json": rows, "test.json": test, daquar.CLASSES: "person\nlamp\ncup\n"})
+    return features(folder, ROOMS)
+
+
+def test_daquar_has_words_regions_objects_and_counts(tmp_path) -> None:
+    data = daquar.single_word(put_rooms(tmp_path), encoder=HashWords(8))
+    check(data)
+    assert {name: node.dim for name, node in data.schema.nodes.items()} == {
+        "question": len(Phrases(data.about[s.id]["question"] for s in data.train)),
+        "token": 8,
+        "region": 4,
+        "object": 4,
+        "count": 3,
+    }
+    assert [s.target for s in data.test] == ["lamp", "zebra"]
+    assert data.objective == Answering(("cup", "lamp"))
+    sample = data.test[0]
+    # two lamps with 0.9 and 0.5, a person with just enough; the rest is too uncertain
+    assert sample.nodes["object"]["x"].tolist() == [
+        pytest.approx([0, 1, 0, 0.9]),
+        pytest.approx([0, 1, 0, 0.5]),
+        pytest.approx([1, 0, 0, 0.2]),
+    ]
+    assert sample.nodes["count"]["x"].tolist() == [pytest.approx([np.log(2), np.log(3), 0])]
+    [tokens] = HashWords(8)(["what is on the table ?"])
+    assert torch.equal(sample.nodes["token"]["x"], tokens["x"])
+    assert data.about[sample.id]["image"] == ROOMS[35]
+    images = [{data.about[s.id]["image"] for s in part} for part in (data.train, data.valid, data.test)]
+    assert not images[0] & images[1] | images[0] & images[2] | images[1] & images[2]
+    shown = torch.cat([s.nodes["region"]["x"] for s in {data.about[s.id]["image"]: s for s in data.train}.values()])
+    assert shown.mean(0).abs().max() < 0.02
+    assert shown.std(0).sub(1).abs().max() < 0.03
+
+
+def test_daquar_with_all_questions_takes_a_list_as_one_answer(tmp_path) -> None:
+    data = daquar.all_questions(put_rooms(tmp_path), encoder=HashWords(8))
+    check(data)
+    assert set(data.objective.classes) == {"lamp", "cup", "cup, book"}
+    assert [s.target for s in data.test] == ["lamp", "zebra", "a, b"]
+
+
+def test_a_picture_without_objects_has_no_node_of_them(tmp_path) -> None:
+    data = daquar.single_word(put_rooms(tmp_path, score=np.zeros((40, 5), np.float32)), encoder=HashWords(8))
+    check(data)
+    assert all("object" not in s.nodes for s in data.train)
+    assert not data.test[0].nodes["count"]["x"].any()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"boxes": np.zeros((40, 4, 4), np.float32)}, r"expected boxes \[N, M, 4\].*got \[40, 4, 4\]"),
+        ({"cls": np.full((40, 5), 3, np.int16)}, r"cls must lie in 0 .. 2"),
+        ({"image": np.array(["x", *ROOMS[1:]])}, "no features of picture 'image0'"),
+    ],
+)
+def test_wrong_detections_are_named(tmp_path, arrays, message) -> None:
+    with pytest.raises(HetgraphError, match=f"DAQUAR: .*{message}"):
+        daquar.single_word(put_rooms(tmp_path, **arrays), encoder=HashWords(8))
+
+
+# VQA-RAD
+
+SCANS = [f"synpic{i}.jpg" for i in range(40)]
+
+
+def put_scans(folder: Path) -> Path:
+    def row(i: int, image: str, **fields: Any) -> dict[str, Any]:
+        return {
+            "qid": i,
+            "image_name": image,
+            "image_organ": "HEAD",
+            "answer": ("Yes", "no")[i % 2],
+            "answer_type": ("CLOSED", "OPEN")[i % 3 == 0],
+            "question_type": "PRES",
+            "question": "is it big ?",
+            "phrase_type": "freeform",
+        } | fields
+
+    train = [row(i, SCANS[i % 40], question_type=("PRES", "SIZE")[i // 40]) for i in range(80)]
+    test = [row(100 + i, SCANS[i], answer=("YES", "left")[i % 2], phrase_type="test_para") for i in range(4)]
+    put(folder, {"trainset.json": train, "testset.json": test})
+    return features(folder, SCANS)
+
+
+def test_vqa_rad_comes_in_both_splits(tmp_path) -> None:
+    put_scans(tmp_path)
+    one, other = (read(tmp_path, encoder=HashWords(8)) for read in (vqa_rad.official, vqa_rad.disjoint))
+    for data in (one, other):
+        check(data)
+        assert data.modalities == ("question", "token", "region")
+        assert data.objective.classes[:2] in (("left", "no"), ("no", "yes"))
+    assert [s.id for s in one.test] == ["100", "101", "102", "103"]
+    assert [s.target for s in one.test] == ["yes", "left", "yes", "left"]
+    assert one.about["100"]["kind"] == "closed"
+    facts = [{(one.about[s.id]["image"], s.target, int(s.id) // 40) for s in part} for part in (one.train, one.valid)]
+    assert not facts[0] & facts[1]
+    images = [{other.about[s.id]["image"] for s in part} for part in (other.train, other.valid, other.test)]
+    assert not images[0] & images[1] | images[0] & images[2] | images[1] & images[2]
+
+
+# SHAPES
+
+
+def right(cells: np.ndarray, question: str) -> bool:
+    """The answer by the meaning of the words, for cells whose corner pixel says colour and shape."""
+    colours, names = ("red", "green", "blue"), ("circle", "square", "triangle")
+    grid = np.empty((3, 3), object)
+    for i, cell in enumerate(cells):
+        channel = int(cell[0, 0].argmax())
+        value = int(cell[0, 0].max())
+        grid[i // 3, i % 3] = (colours[channel], names[value - 1]) if value else ("", "")
+    things = re.findall("red|green|blue|circle|square|triangle", question)
+    there = [{(i, j) for i in range(3) for j in range(3) if thing in grid[i, j]} for thing in things]
+    for side in reversed(re.findall("left|right|above|below", question)):
+        step = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}[side]
+        moved = {(i + step[0], j + step[1]) for i, j in there[1]}
+        there[1] = {(i, j) for i, j in moved if 0 <= i < 3 and 0 <= j < 3}
+    return bool(there[0] & there[1])
+
+
+ASKED = [
+    "is a red shape left of a circle",
+    "is a green shape above right of a blue shape",
+    "is a triangle below below a square",
+    "is a circle a square",
+    "is a square red",
+    "is a blue shape left of above a red shape",
+]
+
+
+def test_changes_leave_the_answer() -> None:
+    every = list(shapes.changes())
+    assert len(every) == 96
+    assert every[0].question(ASKED[1]) == ASKED[1]
+    rng = np.random.default_rng(0)
+    answers: Counter = Counter()
+    for _ in range(40):
+        cells = np.zeros((9, 10, 10, 3), np.uint8)
+        for cell in cells:
+            if rng.random() < 0.8:
+                cell[..., rng.integers(3)] = rng.integers(1, 4)
+        for question in ASKED:
+            expected = right(cells, question)
+            answers[expected] += 1
+            for change in every:
+                assert right(change.picture(cells), change.question(question)) == expected
+    assert min(answers[True], answers[False]) > 20
+    numbers = np.arange(9)[:, None, None, None].repeat(3, 3)
+    seen = {tuple(change.picture(numbers)[..., 0].ravel()) for change in every[:8]}
+    assert len(seen) == 8
+
+
+def test_a_question_is_turned_round() -> None:
+    assert shapes.reversed_question("is a red shape above right of a circle") == (
+        "is a circle below left of a red shape"
+    )
+    assert shapes.reversed_question("is a circle red") == "is a red shape a circle"
+    assert shapes.reversed_question("is a green shape red") == "is a red shape green"
+    with pytest.raises(HetgraphError, match="expected a question like 'is a circle"):
+        shapes.reversed_question("how many circles")
+
+
+def put_shapes(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    parts = {"train_small": 6, "train_extra": 4, "train_tiny": 2, "val": 3, "test": 3}
+    np.savez(
+        folder / "images.npz",
+        **{f"{part}_images": rng.integers(0, 256, (n, 30, 30, 3), dtype=np.uint8) for part, n in parts.items()},
+    )
+    files = {
+        f"{part}.json": [
+            {"image": i, "question": ASKED[i], "query": "(is)", "answer": ("true", "false")[i % 2]} for i in range(n)
+        ]
+        for part, n in parts.items()
+    }
+    return put(folder, files)
+
+
+def test_shapes_are_cells_and_words_with_changed_copies(tmp_path) -> None:
+    folder = put_shapes(tmp_path)
+    data, plain, other = (
+        shapes.yes_no(folder, copies=4),
+        shapes.yes_no(folder, copies=1),
+        shapes.yes_no(folder, copies=4, seed=1),
+    )
+    check(data)
+    assert (len(data.train), len(plain.train), len(data.valid), len(data.test)) == (40, 10, 3, 3)
+    assert equal(data.train[::4], plain.train)
+    assert equal(data.test, other.test)
+    assert not equal(data.train, other.train)
+    assert {s.target for s in data.train} == {"yes", "no"}
+    picture = data.about["test-1"]["picture"]
+    cells = data.test[1].nodes["cell"]["x"].numpy().reshape(3, 3, 103)
+    shown = picture[10:20, 20:30].astype(float) / 255
+    np.testing.assert_allclose(cells[1, 2, :100].reshape(10, 10), shown.max(2), atol=1e-6)
+    np.testing.assert_allclose(cells[1, 2, 100:], [shown[..., c].sum() / shown.sum() for c in range(3)], atol=1e-6)
+    assert not shapes.cell_features(np.zeros((9, 10, 10, 3))).any()
+    assert data.test[1].nodes["word"]["x"].sum(1).tolist() == [1.0] * len(ASKED[1].split())
+    with pytest.raises(HetgraphError, match=r"copies must lie in 1 \.\. 96"):
+        shapes.yes_no(folder, copies=97)
+
+
+def test_the_question_says_which_cells_are_related(tmp_path) -> None:
+    data = shapes.yes_no(put_shapes(tmp_path), copies=1)
+    graph = GraphBuilder(data.schema)(data.test[:1])
+    assert data.about[data.test[0].id]["question"] == "is a red shape left of a circle"
+    found = {(int(i), int(j)) for i, j in graph.edge_index[shapes.RELATED].T}
+    assert found == {(3 * i + j, 3 * i + j - 1) for i in range(3) for j in (1, 2)}
+    # the words "red" and "circle" are heard by all cells
+    for key, place in ((shapes.FIRST, 2), (shapes.SECOND, 7)):
+        assert {(int(i), int(j)) for i, j in graph.edge_index[key].T} == {(place, j) for j in range(9)}
+
+
+@pytest.mark.parametrize("question", ASKED)
+def test_an_answer_is_yes_where_two_related_cells_hold_the_two_things(question) -> None:
+    rng = np.random.default_rng(3)
+    parts, said = shapes.parsed(question), question.split()
+    for _ in range(60):
+        cells = np.zeros((9, 10, 10, 3), np.uint8)
+        for cell in cells:
+            if rng.random() < 0.8:
+                cell[..., rng.integers(3)] = rng.integers(1, 4)
+        pairs = shapes.related(parts.sides).T.tolist()
+        holds = [
+            right(np.where(np.arange(9)[:, None, None, None] == c, cells, 0), f"is a {said[place]} {said[place]}")
+            for place in (parts.first, parts.second)
+            for c in range(9)
+        ]
+        assert any(holds[9 + a] and holds[b] for a, b in pairs) == right(cells, question)
+
+
+# the real files
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "read", "sizes"),
+    [
+        ("daquar", "daquar", daquar.single_word, (5554, 595, 5076)),
+        ("vqa_rad", "vqa_rad", vqa_rad.official, None),
+        ("vqa_rad_disjoint", "vqa_rad", vqa_rad.disjoint, None),
+    ],
+)
+def test_the_genuine_questions_have_their_sizes(name, folder, read, sizes) -> None:
+    data = read(genuine(folder), encoder=HashWords(4))
+    check(data)
+    found = tuple(len(part) for part in (data.train, data.valid, data.test))
+    assert sizes is None or found == sizes
+    if name == "vqa_rad":
+        assert (found[0] + found[1], found[2]) == (3064, 451)
+    if name == "vqa_rad_disjoint":
+        assert (found[0] + found[1], found[2]) == (2842, 673)
+
+
+def test_the_genuine_shapes_are_1552_training_pictures() -> None:
+    data = shapes.yes_no(genuine("shapes_vqa"), copies=1)
+    check(data)
+    assert (len(data.train), len(data.valid), len(data.test)) == (1552, 1024, 1024)
+
+
+def test_they_are_loaded_by_name(tmp_path) -> None:
+    assert load("shapes", put_shapes(tmp_path)).name == "shapes"
