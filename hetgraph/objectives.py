@@ -140,12 +140,10 @@ class Answering(Classification):
     """
 
     def encode(self, targets: Sequence[Any], ids: Sequence[str]) -> Tensor:
-        known = set(self.classes)
-        beyond = [isinstance(target, str) and target not in known for target in targets]
-        kept = [self.classes[0] if new else target for target, new in zip(targets, beyond, strict=True)]
-        rows = [super(Answering, self).encode([target], [name]) for target, name in zip(kept, ids, strict=True)]
-        if any(beyond):
-            rows = [row * 0 + len(self.classes) if new else row for row, new in zip(rows, beyond, strict=True)]
+        known, rows = set(self.classes), []
+        for target, name in zip(targets, ids, strict=True):
+            beyond = isinstance(target, str) and target not in known
+            rows.append(torch.tensor([len(self.classes)]) if beyond else super().encode([target], [name]))
         return torch.cat(rows)
 
     def losses(self, scores: Tensor, target: Tensor) -> Tensor:

@@ -186,7 +186,8 @@ def yes_no(
     if not learnt:
         raise HetgraphError(f"{TITLE}: none of the training parts {TRAIN}")
     train = [question for part in learnt for question in data.part(part)]
-    vocabulary = sorted({word for q in train for change in every for word in change.question(q.question).split()})
+    different = {question.question for question in train}
+    vocabulary = sorted({word for said in different for change in every for word in change.question(said).split()})
     generator = np.random.default_rng(seed)
     samples = []
     for question in train:

@@ -8,6 +8,24 @@ from __future__ import annotations
 
 from typing import Any
 
+# averaged, because a few hundred validation questions choose an epoch roughly
+_DAQUAR: dict[str, Any] = {
+    "epochs": 12,
+    "patience": 4,
+    "batch_size": 64,
+    "lr": (1e-3,),
+    "dropout": (0.3,),
+    "average": 0.99,
+}
+_VQA_RAD: dict[str, Any] = {
+    "epochs": 30,
+    "patience": 10,
+    "batch_size": 64,
+    "lr": (1e-3,),
+    "dropout": (0.2,),
+    "average": 0.98,
+}
+
 SUGGESTED: dict[str, dict[str, Any]] = {
     "mosi_bclstm": {
         "width": 128,
@@ -38,5 +56,18 @@ SUGGESTED: dict[str, dict[str, Any]] = {
     "av_digits": {"epochs": 15, "patience": 5, "batch_size": 64, "dropout": (0.1,)},
     "tuxpaint": {"epochs": 40, "patience": 8, "lr": (1e-3,), "dropout": (0.1,)},
     "scenes": {"epochs": 6, "patience": 4, "batch_size": 48, "lr": (2e-3,), "dropout": (0.0,)},
+    "daquar": _DAQUAR,
+    "daquar_all": _DAQUAR,
+    "vqa_rad": _VQA_RAD,
+    "vqa_rad_disjoint": _VQA_RAD,
+    "shapes": {
+        "layers": 3,
+        "epochs": 20,
+        "patience": 8,
+        "batch_size": 64,
+        "lr": (3e-3,),
+        "dropout": (0.0,),
+        "modality_dropout": 0.0,
+    },
 }
 """Data set -> fields of :class:`hetgraph.compare.Comparison` and of its training settings."""
