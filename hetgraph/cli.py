@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -378,14 +378,7 @@ def _comparison(name: str | None, given: Mapping[str, Any], **more: Any) -> Any:
     from .tasks.datasets.suggested import SUGGESTED
 
     chosen = {**SUGGESTED.get(name or "", {}), **{key: value for key, value in given.items() if value is not None}}
-    plain = Comparison(**more)
-    own = {field.name for field in fields(plain)}
-    training = {key: value for key, value in chosen.items() if key not in own}
-    return replace(
-        plain,
-        training=replace(plain.training, **training),
-        **{key: value for key, value in chosen.items() if key in own},
-    )
+    return Comparison.using(chosen, **more)
 
 
 def _show_comparison(result: Any) -> None:

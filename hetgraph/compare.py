@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,19 @@ class Comparison:
     single: bool = False
     subsets: bool = False
     metric: str | None = None
+
+    @classmethod
+    def using(cls, settings: Mapping[str, Any], **more: Any) -> Comparison:
+        """A comparison with settings of its own and of the training, all in one mapping, over the defaults.
+
+        Args:
+            settings: such as an entry of :data:`hetgraph.tasks.datasets.suggested.SUGGESTED`.
+            **more: attributes that the mapping does not give.
+        """
+        own = {field.name for field in fields(cls)}
+        plain = cls(**more)
+        training = replace(plain.training, **{key: value for key, value in settings.items() if key not in own})
+        return replace(plain, training=training, **{key: value for key, value in settings.items() if key in own})
 
     def __post_init__(self) -> None:
         if not self.methods:

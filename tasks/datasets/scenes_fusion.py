@@ -11,9 +11,11 @@ from ...sample import Sample
 from ...thinning import without
 from ..demo import NODE_TYPES, scene_pipeline, scene_samples
 from . import Dataset
-from .scenes import QUESTIONS, Scene, generate
+from .scenes import QUESTIONS, Scene, Scenes, generate
 
 PER_KIND = {"train": 512, "valid": 64, "test": 128}
+BARE = "-bare"
+"""What the id of a training question with nothing but what it needs ends with."""
 KINDS = ("text", "image", "sound", "knowledge", "image+sound")
 """What a small model learns in a minute or two without a curriculum; the demo teaches the other kinds step by step."""
 
@@ -43,8 +45,17 @@ def scenes(
     unknown = sorted(set(kinds) - set(QUESTIONS))
     if unknown or not kinds:
         raise HetgraphError(f"scenes: kinds of questions are some of {list(QUESTIONS)}, got {kinds}")
+    return questions(generated(seed), kinds)
+
+
+def generated(seed: int = 0) -> Scenes:
+    """The scenes behind the samples of :func:`scenes`, all kinds of questions."""
     sizes = {part: count * len(QUESTIONS) for part, count in PER_KIND.items()}
-    made = generate(train=sizes["train"], valid=sizes["valid"], test=sizes["test"], seed=seed)
+    return generate(train=sizes["train"], valid=sizes["valid"], test=sizes["test"], seed=seed)
+
+
+def questions(made: Scenes, kinds: tuple[str, ...] = KINDS) -> Dataset:
+    """The data set :func:`scenes` of given scenes."""
     pipeline = scene_pipeline(made)
     chosen = {part: [scene for scene in made.split(part) if scene.kind in kinds] for part in PER_KIND}
     train, valid, test = (scene_samples(pipeline, chosen[part]) for part in PER_KIND)
@@ -74,5 +85,5 @@ def _about(scene: Scene) -> dict[str, Any]:
 
 def _bare(sample: Sample, scene: Scene) -> Sample:
     out = without(sample, *(node for modality, node in NODE_TYPES.items() if modality not in scene.needs))
-    out.id = f"{sample.id}-bare"
+    out.id = f"{sample.id}{BARE}"
     return out
