@@ -3,8 +3,8 @@
 ========================  ==============================================================================================
 ``scenes``                invented words of questions; what they denote and are confused with is in the graph alone
 ``tuxpaint``              WordNet's hypernyms of the nouns of a caption
-``tuxpaint_stamps``       the taxonomy of the stamps: training stamps with similar captions, their categories. What the
-                          graph says of validation and test stamps is left out, and so is every stamp of the own group
+``tuxpaint_french``       stamps with French captions: their English labels in the graph of the stamps, without any
+                          triple on categories
 ``mosi_standard``         WordNet with the polarity of words by VADER and TextBlob
 ``daquar``                WordNet's hypernyms and parts of the nouns of a question and of the detected objects
 ========================  ==============================================================================================
@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize
 
 from hetgraph import Sample, Schema
 from hetgraph.encoders import Cached, HashWords, MiniLM
@@ -41,6 +39,7 @@ from hetgraph.tasks import datasets
 from hetgraph.tasks.datasets import Dataset, data_folder
 from hetgraph.tasks.datasets.reading import read_table
 from hetgraph.tasks.datasets.scenes_fusion import BARE, generated, questions
+from hetgraph.tasks.datasets.tuxpaint import stamps
 from hetgraph.thinning import without
 
 Source = Callable[[int], "Linked"]
@@ -49,10 +48,7 @@ SENSES = 2
 SEEDS, MOST_ENTITIES = 16, 48
 STAMP = "urn:tuxpaint:stamp:"
 WORDNET_NOTE = "words are linked to their most frequent noun senses; entity features: MiniLM of a synset's first word"
-STAMPS_NOTE = (
-    "linked to the five training stamps with the most similar captions (MiniLM), never one of the own group; the graph "
-    "has no category of a validation or test stamp"
-)
+FRENCH_NOTE = "French captions through an English encoder; the graph has French and English labels and no categories"
 POLARITY_NOTE = "words that VADER or TextBlob rate are linked; entity features: MiniLM of a synset's first word"
 
 
@@ -153,48 +149,52 @@ class TuxPaint:
 
 
 @dataclass(frozen=True)
-class TuxPaintStamps:
-    """Stamps with the categories of the training stamps that have the most similar captions."""
+class TuxPaintFrench:
+    """Stamps with French captions, which the English text encoder hardly understands; the graph knows their English."""
 
     folder: Path | None
     cache: Path | None
     suggested: str = "tuxpaint"
-    count: int = 5
 
     def __call__(self, seed: int) -> Linked:
-        base = datasets.load("tuxpaint", self.folder, cache=self.cache)
-        rows, encoder = stamp_rows(self.folder), minilm(self.cache)
-        encoded = encoder([row["caption_en"] for row in rows])
-        known = [i for i, row in enumerate(rows) if row["split"] == "train"]
-        graph = self.graph({rows[i]["id"] for i in known})
-        entities = graph.numbers([STAMP + rows[i]["id"] for i in known])
-        found = similar(
-            torch.stack([nodes["x"].mean(0) for nodes in encoded]), known, [row["group"] for row in rows], self.count
-        )
+        source = data_folder("tuxpaint_stamps", self.folder)
+        base = stamps(source, cache=self.cache, language="fr")
+        graph, texts = dictionary(load_kg(source / "stamps.nt.gz"), "fr", "en")
+        encoded = minilm(self.cache)([text or "-" for text in texts])
+        vectors = torch.stack([nodes["x"].mean(0) for nodes in encoded])
+        vectors[[not text for text in texts]] = 0
+        french = {text: i for i, text in enumerate(texts) if graph.entities[i].startswith("label:fr:")}
+        captions = {row["id"]: row["caption_fr"] for row in stamp_rows(source)}
         links = {
-            row["id"]: [
-                Link(entities[k], score, "dense", "token", (0, len(nodes["x"])), (0, len(row["caption_en"])))
-                for k, score in best
-            ]
-            for row, nodes, best in zip(rows, encoded, found, strict=True)
+            name: [Link(french[text], 1.0, "alias", "token", (0, 1), (0, len(text)))]
+            for name, text in captions.items()
+            if text in french
         }
-        options = {
-            "features": encoder,
-            "retriever": KHopRetriever(hops=2, direction="out"),
-            "mentions": ("token",),
-        }
-        return Linked("tuxpaint_stamps", base, graph, links, options, notes=STAMPS_NOTE)
+        options = {"features": vectors, "retriever": KHopRetriever(hops=2, direction="out"), "mentions": ("token",)}
+        return Linked("tuxpaint_french", base, graph, links, options, notes=FRENCH_NOTE)
 
-    def graph(self, known: set[str]) -> KnowledgeGraph:
-        """The taxonomy, with the categories of some stamps; what it says of the others is their answer."""
-        packed = (data_folder("tuxpaint_stamps", self.folder) / "stamps.nt.gz").read_bytes()
-        told = [
-            line
-            for line in gzip.decompress(packed).decode().splitlines()
-            if not line.startswith(f"<{STAMP}") or line[len(STAMP) + 1 :].split(">")[0] in known
-        ]
-        graph = load_kg("\n".join(told).encode(), format="nt", languages=["en"])
-        return graph.of_relations(["inCategory", "subCategoryOf"])
+
+def dictionary(graph: KnowledgeGraph, source: str, target: str) -> tuple[KnowledgeGraph, list[str]]:
+    """The labels of a graph in two languages as entities: label "names" entity, entity "label" other label.
+
+    So what a word means is an arc, which a control can take away, as in OntoLex. No other arc is taken over.
+
+    Returns:
+        The graph, and the text of each of its entities, empty for those that are no label.
+    """
+    numbers: dict[str, int] = {}
+    arcs: list[tuple[int, int, int]] = []
+    texts = {}
+    for i, own in enumerate(graph.entities):
+        for relation, language in enumerate((target, source)):
+            for text in graph.labels_of(i, [language]):
+                name = f"label:{language}:{text}"
+                texts[name] = text
+                ends = [numbers.setdefault(end, len(numbers)) for end in (own, name)]
+                arcs.append((ends[relation], relation, ends[1 - relation]))
+    heads, kinds, tails = zip(*arcs, strict=True)
+    made = KnowledgeGraph.from_arcs(heads, kinds, tails, list(numbers), ["label", "names"])
+    return made, [texts.get(name, "") for name in made.entities]
 
 
 @dataclass(frozen=True)
@@ -245,41 +245,18 @@ class Daquar:
 NAMES: dict[str, Callable[..., Any]] = {
     "scenes": Scenes,
     "tuxpaint": TuxPaint,
-    "tuxpaint_stamps": TuxPaintStamps,
+    "tuxpaint_french": TuxPaintFrench,
     "mosi_standard": Mosi,
     "daquar": Daquar,
 }
 """Name -> what makes a source from a folder and a cache."""
 
 
-def similar(
-    vectors: torch.Tensor, known: Sequence[int], groups: Sequence[str], count: int
-) -> list[list[tuple[int, float]]]:
-    """For each of N things the known ones that are most alike, none of its own group.
-
-    Stamps of a group share a caption or a recording: they would tell a training stamp its own answer.
-
-    Args:
-        vectors: ``[N, D]``.
-        known: which of the N may be found.
-        groups: N names.
-        count: how many are found, fewer where there are fewer.
-
-    Returns:
-        (place in ``known``, cosine, at least 0), the most similar first.
-    """
-    unit = normalize(vectors, dim=-1)
-    cosine = (unit @ unit[list(known)].T).clamp(0, 1)
-    found = []
-    for row, group in zip(cosine, groups, strict=True):
-        places = [k for k, i in enumerate(known) if groups[i] != group]
-        found.append(sorted(((k, float(row[k])) for k in places), key=lambda pair: (-pair[1], pair[0]))[:count])
-    return found
-
-
 def stamp_rows(folder: Path | None) -> list[dict[str, str]]:
     """The table of the stamps."""
-    return read_table("Tux Paint", data_folder("tuxpaint_stamps", folder) / "stamps.csv", ("id", "caption_en", "group"))
+    return read_table(
+        "Tux Paint", data_folder("tuxpaint_stamps", folder) / "stamps.csv", ("id", "caption_en", "caption_fr")
+    )
 
 
 def minilm(cache: Path | None) -> Any:

@@ -183,12 +183,14 @@ def main(given: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--plot", type=Path, help="draw the scores of every seed into this .png")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, help="other than what suits the data set in a comparison")
     parser.add_argument("--cache", type=Path, help="keeps what encoders compute")
     arguments = parser.parse_args(given)
     # on models this small one thread is fastest, and repeats exactly
     torch.set_num_threads(1)
     source = NAMES[arguments.name](arguments.data, arguments.cache)
-    settings = Settings.of(Comparison.using(SUGGESTED[source.suggested]))
+    more = {} if arguments.epochs is None else {"epochs": arguments.epochs}
+    settings = Settings.of(Comparison.using({**SUGGESTED[source.suggested], **more}))
     console = Console(highlight=False)
     result = measure(
         source, range(arguments.seeds), settings, arguments.json, watch=lambda title: console.print(title, markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +11,21 @@ import pytest
 import torch
 
 from benchmarks import knowledge_gain
-from benchmarks.knowledge_data import STAMP, Linked, TuxPaintStamps, senses, similar
+from benchmarks.knowledge_data import Linked, dictionary, senses
 from benchmarks.knowledge_gain import CONDITIONS, Settings, gain, measure, outcome, table, values
 from hetgraph import HetgraphError, NodeType, Sample, Schema
-from hetgraph.kg import KHopRetriever, KnowledgeGraph, Link
+from hetgraph.kg import KHopRetriever, KnowledgeGraph, Link, load_kg
 from hetgraph.objectives import Classification
 from hetgraph.tasks.datasets import Dataset
 
+TOLD = [
+    (0, "fleur", "fr"),
+    (0, "flower", "en"),
+    (1, "fleur", "fr"),
+    (1, "rose", "fr"),
+    (2, "tree", "en"),
+    (3, "ki", "eu"),
+]
 TRAINING = {"epochs": 12, "batch_size": 16, "lr": 5e-3, "patience": 12}
 SETTINGS = Settings(width=16, layers=2, heads=2, dropout=0.0, training=TRAINING)
 
@@ -110,25 +117,17 @@ def test_senses_are_as_likely_as_they_are_frequent(tmp_path: Path, monkeypatch: 
     assert senses(graph, "v") == [("box", 3, 1.0)]
 
 
-def test_the_graph_of_the_stamps_does_not_tell_their_answers(tmp_path: Path) -> None:
+def test_a_dictionary_leads_from_words_to_what_they_mean_and_on_to_other_words() -> None:
     label = "<http://www.w3.org/2000/01/rdf-schema#label>"
-    lines = [f"<{STAMP}{i}> <urn:tuxpaint:inCategory> <urn:tuxpaint:category:{c}> ." for i, c in enumerate("abab")]
-    lines += [f'<{STAMP}{i}> {label} "{i}"@en .' for i in range(4)]
-    lines += ["<urn:tuxpaint:category:a> <urn:tuxpaint:subCategoryOf> <urn:tuxpaint:category:b> ."]
-    (tmp_path / "stamps.nt.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
-    graph = TuxPaintStamps(tmp_path, None).graph({"0", "1"})
-    assert {head for head, relation, _ in graph.arcs() if relation.endswith("inCategory")} == {STAMP + "0", STAMP + "1"}
-    assert len(graph) == 3
-    assert graph.labels_of(STAMP + "1") == ["1"]
-    assert f"{STAMP}3" not in graph.entities
-
-
-def test_no_stamp_finds_one_of_its_own_group() -> None:
-    rng = np.random.default_rng(0)
-    vectors, groups, known = rng.normal(size=(12, 5)), list("aabbccddeefg"), [0, 1, 2, 5, 7, 8, 11]
-    found = similar(torch.from_numpy(vectors), known, groups, 3)
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    for i, best in enumerate(found):
-        cosines = {k: max(0.0, unit[i] @ unit[j]) for k, j in enumerate(known) if groups[j] != groups[i]}
-        assert [k for k, _ in best] == sorted(cosines, key=lambda k: (-cosines[k], k))[:3]
-        assert [score for _, score in best] == pytest.approx([cosines[k] for k, _ in best])
+    lines = [f'<u:{i}> {label} "{text}"@{language} .' for i, text, language in TOLD]
+    kg = load_kg("\n".join([*lines, "<u:0> <urn:inCategory> <u:9> ."]).encode(), format="nt")
+    graph, texts = dictionary(kg, "fr", "en")
+    assert set(graph.arcs()) == {
+        ("label:fr:fleur", "names", "u:0"),
+        ("label:fr:fleur", "names", "u:1"),
+        ("label:fr:rose", "names", "u:1"),
+        ("u:0", "label", "label:en:flower"),
+        ("u:2", "label", "label:en:tree"),
+    }
+    assert [text for text in texts if text] == ["flower", "tree", "fleur", "rose"]
+    assert [text for name, text in zip(graph.entities, texts, strict=True) if name.startswith("u:")] == [""] * 3

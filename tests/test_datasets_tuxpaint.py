@@ -122,6 +122,11 @@ def test_damaged_or_missing_files_are_named(tmp_path, data) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_captions_in_a_language_that_is_not_there(tmp_path) -> None:
+    with pytest.raises(HetgraphError, match="no column 'caption_de'"):
+        tuxpaint.stamps(put(tmp_path), language="de")
+
+
 def test_the_manifest_appears_last(tmp_path, monkeypatch) -> None:
     folder, done = put(tmp_path / "data"), []
 

@@ -74,6 +74,7 @@ def stamps(
     seed: int = 0,
     cache: str | Path | None = None,
     encoders: Mapping[str, Encoder] | None = None,
+    language: str = "en",
 ) -> Dataset:
     """``top_category`` from picture, caption, spoken caption and sound effect, encoded as those of a manifest are.
 
@@ -82,18 +83,22 @@ def stamps(
         seed: nothing is random.
         cache: keeps the encoded media.
         encoders: other encoders than the packaged ones, by kind (image, text, audio).
+        language: of the captions: "en", "es" or "fr".
 
     Raises:
-        HetgraphError: as for :func:`write_manifest`, or a stamp is in no split.
+        HetgraphError: as for :func:`write_manifest`, a stamp is in no split, or the table has no such captions.
     """
     source = data_folder("tuxpaint_stamps", folder)
     rows, images = _read(source)
+    caption = f"caption_{language}"
+    if caption not in rows[0]:
+        raise HetgraphError(f"{TITLE}: {source / 'stamps.csv'} has no column {caption!r}")
     pipeline = Pipeline.for_columns(MEDIA, encoders=encoders, cache=cache)
     parts: dict[str, list[Record]] = {name: [] for name in PARTS}
     for row, pixels in zip(rows, images, strict=True):
         if row["split"] not in parts:
             raise HetgraphError(f"{TITLE}: stamp {row['id']}: split is one of {PARTS}, got {row['split']!r}")
-        media = {"image": pixels, "text": row["caption_en"], **_sounds(source, row["id"])}
+        media = {"image": pixels, "text": row[caption], **_sounds(source, row["id"])}
         parts[row["split"]].append(Record(row["id"], media, target=row["top_category"]))
     classes = tuple(sorted({row["top_category"] for row in rows}))
     used = ", ".join(dict.fromkeys(str(medium.encoder.config()["encoder"]) for medium in pipeline.media))
