@@ -191,14 +191,25 @@ def _features(
 ) -> tuple[int | None, Callable[[Sequence[int]], Tensor]]:
     """The width of the entities' features, and what gives those of some entities."""
     if given is None:
-        return None, lambda entities: torch.zeros(len(entities), 1)
+        return None, _nothing
     if callable(given):
         return int(given.dim), LabelFeatures(graph, given, languages)
-    table = _table(given)
-    if table.dim() != 2 or len(table) != graph.num_entities:
-        raise KnowledgeError(f"features must be [{graph.num_entities}, dim], got {list(table.shape)}")
-    return table.shape[1], lambda entities: table[torch.tensor(entities, dtype=torch.long)]
+    rows = _Rows(given)
+    if rows.table.dim() != 2 or len(rows.table) != graph.num_entities:
+        raise KnowledgeError(f"features must be [{graph.num_entities}, dim], got {list(rows.table.shape)}")
+    return rows.table.shape[1], rows
 
 
-def _table(given: ArrayLike | Tensor) -> Tensor:
-    return torch.as_tensor(given if isinstance(given, Tensor) else np.asarray(given)).detach().float()
+class _Rows:
+    """Rows of a matrix."""
+
+    def __init__(self, table: ArrayLike | Tensor) -> None:
+        self.table = torch.as_tensor(table if isinstance(table, Tensor) else np.asarray(table)).detach().float()
+
+    def __call__(self, entities: Sequence[int]) -> Tensor:
+        return self.table[torch.tensor(entities, dtype=torch.long)]
+
+
+def _nothing(entities: Sequence[int]) -> Tensor:
+    """What a node has to have, with nothing in it."""
+    return torch.zeros(len(entities), 1)

@@ -239,7 +239,7 @@ class KnowledgeGraph:
 
     @cached_property
     def labels(self) -> Mapping[int, list[str]]:
-        """Entity -> its labels, for all that have one: what :class:`hetgraph.kg.Linker` looks for in texts."""
+        """Entity -> its labels, for all that have one."""
         names = [self.attributes.find(name) for name in LABELS]
         rows = np.flatnonzero(np.isin(self.literals.attributes, [n for n in names if n >= 0]))
         owners = np.searchsorted(self.literals.offsets, rows, side="right") - 1

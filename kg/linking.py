@@ -225,7 +225,7 @@ def aliases(
     table = graph.literals
     wanted = None if languages is None else {language.lower() for language in languages}
     kinds = [
-        (kind.startswith("@") or kind == "") and (wanted is None or kind[1:].lower() in wanted) for kind in table.kinds
+        wanted is None or ((kind.startswith("@") or kind == "") and kind[1:].lower() in wanted) for kind in table.kinds
     ]
     labels = [number for number in map(graph.attributes.find, LABELS) if number >= 0]
     every = np.flatnonzero(np.isin(table.attributes, labels))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -111,6 +113,18 @@ def test_features_may_be_any_matrix_and_relations_any_choice(kg) -> None:
     assert "cheese" in names  # it is a node, without the relation that led to it
     none = Knowledge(SCHEMA, kg, table, relations=["u:near"])(sample_of(), AliasLinker(kg).link("cat"))
     assert set(none.edges) == {("token", "mentions", "entity"), ("entity", "mentioned", "token")}
+
+
+@pytest.mark.parametrize("features", [None, HashWords(4), np.eye(7)])
+def test_it_can_be_sent_to_the_workers_of_a_loader(kg, features) -> None:
+    assert kg.num_entities == 7
+    knowledge = Knowledge(SCHEMA, kg, features, context="token")
+    again = pickle.loads(pickle.dumps(knowledge))
+    links = AliasLinker(kg).link(TEXT)
+    one, other = (GraphBuilder(made.schema)([made(sample_of(), links)]) for made in (knowledge, again))
+    assert again.schema == knowledge.schema
+    assert all(torch.equal(one.x[name], other.x[name]) for name in one.x)
+    assert all(torch.equal(one.edge_index[key], other.edge_index[key]) for key in one.edges)
 
 
 def test_only_so_many_seeds_the_best_ones(kg) -> None:
