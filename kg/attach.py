@@ -111,7 +111,7 @@ class Knowledge:
         )
         # relation of the graph -> of the schema, -1 if it is left out
         self._kinds = np.full(graph.num_relations, -1, np.int64)
-        self._kinds[[graph.relations.index(name) for name in kinds]] = np.arange(len(kinds))
+        self._kinds[np.array([graph.relations.index(name) for name in kinds], np.int64)] = np.arange(len(kinds))
         self._count = len(kinds)
 
     def __call__(self, sample: Sample, links: Iterable[Link]) -> Sample:

@@ -228,6 +228,12 @@ def test_node_types_mention_or_depict_by_what_they_are(kg) -> None:
     assert FACT not in bare.edges
 
 
+def test_a_graph_of_labels_alone_has_entities_without_facts() -> None:
+    labels = load_kg(b'<u:a> <http://www.w3.org/2000/01/rdf-schema#label> "cat" .', format="nt")
+    sample = Knowledge(SCHEMA, labels)(sample_of(), AliasLinker(labels).link(TEXT))
+    assert set(sample.edges) == {("token", "mentions", "entity"), ("entity", "mentioned", "token")}
+
+
 # --- without links there is no difference -------------------------------------------------------------------
 
 

@@ -36,6 +36,7 @@ def test_a_text_folded_in_pieces_is_the_text_folded_whole(text) -> None:
     assert "".join(words) == "".join(reference(text).split())
     assert len(words) == len(spans)
     assert all(0 <= a < b <= len(text) for a, b in spans)
+    assert all(word in PLAIN.split(text[a:b])[0] for word, (a, b) in zip(words, spans, strict=True))
     assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(spans))
 
 
