@@ -18,7 +18,7 @@ from ..builder import GraphBuilder
 from ..drawing import draw_sample
 from ..encoders import HashWords, ImagePatches, LogMel
 from ..fusion import Fusion
-from ..kg import read_triples
+from ..kg import TripleGraph, read_triples
 from ..objectives import Classification
 from ..pipeline import Medium, Pipeline, Record, label_of
 from ..predictor import Predictor
@@ -158,7 +158,7 @@ def draw_scene(model: Predictor, pipeline: Pipeline, scene: Scene, sample: Sampl
             for (i, j), w in zip(index.T.tolist(), weight.tolist(), strict=True)
         ]
     names = [entity.label for entity in scene.entities]
-    assert pipeline.graph is not None
+    assert isinstance(pipeline.graph, TripleGraph)
     if [label_of(pipeline.graph, pipeline.graph.index[e.iri]) for e in scene.entities] != names:
         raise AssertionError("the entities of the sample are not in the order of the scene")
     return draw_sample(
