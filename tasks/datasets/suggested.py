@@ -54,7 +54,7 @@ SUGGESTED: dict[str, dict[str, Any]] = {
         "feature_swap": {"audio": 0.9},
     },
     "av_digits": {"epochs": 15, "patience": 5, "batch_size": 64, "dropout": (0.1,)},
-    "tuxpaint": {"epochs": 40, "patience": 8, "lr": (1e-3,), "dropout": (0.1,)},
+    "tuxpaint": {"epochs": 20, "patience": 5, "lr": (1e-3,), "dropout": (0.1,)},
     "scenes": {"epochs": 6, "patience": 4, "batch_size": 48, "lr": (2e-3,), "dropout": (0.0,)},
     "daquar": _DAQUAR,
     "daquar_all": _DAQUAR,
