@@ -140,7 +140,8 @@ class Answering(Classification):
     """
 
     def encode(self, targets: Sequence[Any], ids: Sequence[str]) -> Tensor:
-        known, rows = set(self.classes), []
+        known = set(self.classes)
+        rows: list[Tensor] = []
         for target, name in zip(targets, ids, strict=True):
             beyond = isinstance(target, str) and target not in known
             rows.append(torch.tensor([len(self.classes)]) if beyond else super().encode([target], [name]))

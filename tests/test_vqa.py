@@ -223,7 +223,8 @@ def test_the_command_trains_scores_and_keeps_the_answers(data, tmp_path, typed) 
         share = fmean(json.loads(line)["right"] for line in lines)
         assert result["runs"][seed]["accuracy"] == pytest.approx(share)
         assert Predictor.from_pretrained(tmp_path / "out" / f"seed-{seed}").schema == data.schema
-    assert Image.open(tmp_path / "p.png").size[0] > 300
+    with Image.open(tmp_path / "p.png") as image:
+        assert image.size[0] > 300
     code, _, err = typed("task", "vqa", "tuxpaint")
     assert code != 0
     assert "no questions in 'tuxpaint'" in err

@@ -119,12 +119,14 @@ def _load(
         NodeType("object", kinds + 1, fields={"box": 4}),
         NodeType("count", kinds),
     ]
-    samples = [[sample(question) for question in part] for part in parts]
+    learnt, validating, tested = ([sample(question) for question in part] for part in parts)
     return Dataset(
         name,
         schema(nodes),
-        *samples,
-        Answering(tuple(sorted({sample.target for sample in samples[0]}))),
+        learnt,
+        validating,
+        tested,
+        Answering(tuple(sorted({sample.target for sample in learnt}))),
         standardize=False,
         notes=f"official split; tokens by {used}. {'All questions' if every else 'Questions with one word as answer'}; "
         "answers that training does not have count as wrong. A tenth of the training pictures validates.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ import numpy as np
 
 from ... import rules
 from ...encoders import Encoder, default_text_encoder
+from ...encoders.base import Nodes
 from ...encoders.cache import Cached
 from ...encoders.text import words
 from ...errors import HetgraphError
@@ -63,7 +64,7 @@ def _phrases(question: str) -> list[str]:
 
 def encoded(
     questions: Sequence[str], encoder: Encoder | None, cache: str | Path | None
-) -> tuple[dict[str, Mapping[str, np.ndarray]], int, str]:
+) -> tuple[dict[str, Nodes], int, str]:
     """Every different question through a text encoder: its nodes, their width, and the name of the encoder."""
     chosen = encoder or default_text_encoder()
     different = list(dict.fromkeys(questions))

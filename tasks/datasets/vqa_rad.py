@@ -7,6 +7,7 @@ Reads the official questions (:mod:`.official.vqa_rad`) and ``effnet_lite0_regio
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ...encoders import Encoder
 from ...errors import HetgraphError
@@ -73,8 +74,8 @@ def _load(
 ) -> Dataset:
     source = data_folder("vqa_rad", folder)
     found = official_files.read(source, split=split)
-    train, test = (found.part(part) for part in official_files.PARTS)
-    train, valid = held_out(train, _fact if split == "official" else (lambda question: question.image), VALIDATION)
+    every, test = (found.part(part) for part in official_files.PARTS)
+    train, valid = held_out(every, _fact if split == "official" else (lambda question: question.image), VALIDATION)
     parts = (train, valid, test)
     pictures = regions(TITLE, source / REGIONS, {question.image for question in train})
     for question in (q for part in parts for q in part):
@@ -83,21 +84,16 @@ def _load(
     phrases = Phrases(question.question for question in train)
     tokens, width, used = encoded([q.question for part in parts for q in part], encoder, cache)
     boxes = grid_boxes(whole=True)
-    samples = [
-        [
-            Sample(
-                id=question.id,
-                target=answer_of(question),
-                nodes={
-                    "question": phrases.node(question.question),
-                    "token": tokens[question.question],
-                    "region": {"x": pictures[question.image], "box": boxes},
-                },
-            )
-            for question in part
-        ]
-        for part in parts
-    ]
+
+    def sample(question: Question) -> Sample:
+        nodes: dict[str, Any] = {
+            "question": phrases.node(question.question),
+            "token": tokens[question.question],
+            "region": {"x": pictures[question.image], "box": boxes},
+        }
+        return Sample(id=question.id, target=answer_of(question), nodes=nodes)
+
+    learnt, validating, tested = ([sample(question) for question in part] for part in parts)
     nodes = [
         NodeType("question", len(phrases)),
         NodeType("token", width, optional={"span": 2}),
@@ -111,8 +107,10 @@ def _load(
     return Dataset(
         name,
         schema(nodes),
-        *samples,
-        Answering(tuple(sorted({str(sample.target) for sample in samples[0]}))),
+        learnt,
+        validating,
+        tested,
+        Answering(tuple(sorted({sample.target for sample in learnt}))),
         standardize=False,
         notes=f"{known[split]} Tokens by {used}. Answers in lower case; those that training does not have count as "
         "wrong.",
