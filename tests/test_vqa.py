@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from statistics import fmean, stdev
 
 import numpy as np
@@ -21,7 +23,7 @@ from hetgraph.errors import HetgraphError
 from hetgraph.objectives import Regression
 from hetgraph.predictor import Predictor
 from hetgraph.tasks import vqa
-from hetgraph.tasks.datasets import load
+from hetgraph.tasks.datasets import load, scenes_fusion
 from hetgraph.tasks.datasets.suggested import SUGGESTED
 from hetgraph.tasks.vqa.picture import draw
 from hetgraph.training import TrainingSettings
@@ -248,3 +250,23 @@ def test_answers_are_drawn_over_their_pictures(tmp_path) -> None:
         draw([answered("yes", "yes")], tmp_path / "x.png")
     with pytest.raises(HetgraphError, match="no questions to draw"):
         draw([], tmp_path / "x.png")
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "tasks" / "vqa.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_of_the_page_run_and_print_what_they_say(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(scenes_fusion, "PER_KIND", {"train": 16, "valid": 16, "test": 16})
+    names: dict[str, object] = {}
+    codes = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(codes) == 2
+    for code in codes:
+        exec(compile(code, "docs/tasks/vqa.md", "exec"), names)
+    printed = capsys.readouterr().out.splitlines()
+    assert 0 <= float(printed[0]) <= 1
+    assert all("->" in line and "right:" in line for line in printed[1:4])
+    assert printed[4:] == re.findall(r"print\(.*\) +# (.*)", codes[1])
+
+
+def test_the_page_names_every_data_set_with_questions() -> None:
+    assert all(f"`{name}`" in PAGE for name in vqa.DATA)
