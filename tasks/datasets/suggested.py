@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+# of the questions about pictures these are starting points, not chosen on validation parts yet;
 # averaged, because a few hundred validation questions choose an epoch roughly
 _DAQUAR: dict[str, Any] = {
     "epochs": 12,
