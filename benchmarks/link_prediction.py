@@ -55,7 +55,8 @@ def measure(
     parts = {name: getattr(splits, name) for name in ("valid", "test") if len(getattr(splits, name))}
     scorer, n = found.predictor.scorer(), len(splits.entities)
     metrics = {name: rank_triples(scorer, part, n, known=splits.known).metrics() for name, part in parts.items()}
-    return {"seed": config.seed, "seconds": found.seconds, "epoch": found.epoch, "history": found.history, **metrics}
+    spent = {"seconds": found.seconds, "cpu_seconds": found.cpu_seconds}
+    return {"seed": config.seed, **spent, "epoch": found.epoch, "history": found.history, **metrics}
 
 
 def floor(splits: Splits) -> dict[str, dict[str, float]]:
@@ -134,7 +135,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         part = "test" if "test" in run else "valid"
         console.print(
             f"{title}, seed {seed}: {part} MRR {run[part]['mrr']:.4f}, hits@10 {run[part]['hits@10']:.4f}"
-            f" (frequencies alone: {least[part]['mrr']:.4f}), {run['seconds']:.0f} s",
+            f" (frequencies alone: {least[part]['mrr']:.4f}), {run['seconds']:.0f} s"
+            f" ({run['cpu_seconds']:.0f} s of the processor)",
             markup=False,
         )
         data = {**head, "versions": versions(), "cpu": cpu(), "floor": least, "summary": summary(runs), "runs": runs}

@@ -215,7 +215,8 @@ class LinkPredictor(nn.Module):
     def to_pyg(self) -> nn.Module:
         """A model of PyG alone with the same vectors, features included: ``model(heads, relations, tails)``."""
         width = self.config.dim // len(self.names)
-        made = kge_model(self.config.model, len(self.entities), 2 * len(self.relations), width)
+        with torch.random.fork_rng(devices=[]):  # PyG draws vectors first
+            made = kge_model(self.config.model, len(self.entities), 2 * len(self.relations), width)
         made.load_state_dict(self.model.state_dict())
         for name, part in zip(self.names, self.parts(), strict=True):
             getattr(made, name).weight.copy_(part)
@@ -257,7 +258,8 @@ class LinkPredictor(nn.Module):
             ]
             state = {name.removeprefix("state."): value for name, value in tensors.items()}
             given = {name: state.get(name) for name in ("features", "seen")}
-            made = cls(*names, EmbeddingConfig(**json.loads(meta["config"])), **given)
+            with torch.random.fork_rng(devices=[]):
+                made = cls(*names, EmbeddingConfig(**json.loads(meta["config"])), **given)
             made.load_state_dict(state)
         except KnowledgeError:
             raise

@@ -27,7 +27,7 @@ from hetgraph.kg import (
     load_splits,
     rank_triples,
 )
-from hetgraph.kg.embedding_training import Negatives, Softmax, both_directions, dropped
+from hetgraph.kg.embedding_losses import Negatives, Softmax, both_directions, dropped
 from hetgraph.kg.embeddings import DISTANCES, MODELS
 
 DATA = Path(os.environ.get("HETGRAPH_DATA", Path(__file__).parents[2] / "shared" / "data")) / "kg"
