@@ -93,7 +93,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder of splits, see hetgraph.kg.load_splits")
     parser.add_argument("--name", help="of the set in it")
     parser.add_argument("--model", choices=["transe", "distmult", "complex", "rotate"])
-    for name, kind in {"dim": int, "epochs": int, "batch": int, "lr": float, "n3": float, "negatives": int}.items():
+    for name, kind in {
+        "dim": int,
+        "epochs": int,
+        "batch": int,
+        "lr": float,
+        "n3": float,
+        "negatives": int,
+        "candidates": int,
+    }.items():
         parser.add_argument(f"--{name}", type=kind)
     parser.add_argument("--loss", choices=["softmax", "negatives"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -105,9 +113,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = parser.parse_args(argv)
     torch.set_num_threads(found.threads)
     splits = load_splits(found.data, found.name)
-    asked = {
-        name: getattr(found, name) for name in ("model", "dim", "epochs", "batch", "lr", "n3", "negatives", "loss")
-    }
+    names = ("model", "dim", "epochs", "batch", "lr", "n3", "negatives", "candidates", "loss")
+    asked = {name: getattr(found, name) for name in names}
     config = replace(SETTINGS.get(found.name, OTHER), **{k: v for k, v in asked.items() if v is not None}).filled()
     if found.quick:
         splits, config = quick(splits), replace(config, epochs=2, dim=16)

@@ -48,8 +48,7 @@ class Softmax:
         self.offsets = torch.from_numpy(np.append(first, len(key)))
         self.heads, self.kinds = (torch.from_numpy(triples[order, i][first]) for i in (0, 1))
         self.places = candidates_of(predictor)
-        answers = torch.from_numpy(triples[order, 2])
-        self.answers = answers if self.places is None else torch.searchsorted(self.places, answers)
+        self.answers = torch.from_numpy(triples[order, 2])
         self.buffer: Tensor | None = None
         # every triple weighs the same, however many share its step
         self.share = len(triples) * min(1.0, self.config.batch / len(self.heads))
@@ -66,22 +65,23 @@ class Softmax:
     def loss(self, chosen: Tensor) -> Tensor:
         """The loss of some questions ``[B]``: the mean over their triples, up to what batches differ in size."""
         predictor, config = self.predictor, self.config
-        table = predictor.table(dropped(predictor, self.generator))
-        heads, kinds = F.embedding(self.heads[chosen], table), self.kinds[chosen]
-        questions = predictor.questions(heads, kinds)
-        candidates = table if self.places is None else table[self.places]
         begin, end = self.offsets[chosen], self.offsets[chosen + 1]
         count = end - begin
         rows = torch.repeat_interleave(torch.arange(len(chosen)), count)
         steps = torch.arange(len(rows)) - torch.repeat_interleave(count.cumsum(0) - count, count)
         answers = self.answers[torch.repeat_interleave(begin, count) + steps]
+        heads, candidates, answers = self._vectors(self.heads[chosen], answers)
+        kinds = self.kinds[chosen]
+        questions = predictor.questions(heads, kinds)
         scale = config.scale or 1.0
         if config.model in DISTANCES:
             scores = scale * predictor.against(questions, candidates)
             loss = (scores.logsumexp(1) * count).sum() - scores[rows, answers].sum()
         else:
             questions = questions if scale == 1 else scale * questions
-            loss = _Products.apply(questions, candidates, rows, answers, count, self._buffer(len(candidates)))
+            loss = _Products.apply(
+                questions, candidates, rows, answers, count, self._buffer(len(chosen), len(candidates))
+            )
         if config.n3:
             relation = predictor.model.rel_emb(kinds)  # type: ignore[operator]
             if config.model in COMPLEX:
@@ -90,9 +90,27 @@ class Softmax:
             loss = loss + config.n3 * (shared + self._cubes(F.embedding(answers, candidates)).sum())
         return loss / self.share
 
-    def _buffer(self, candidates: int) -> Tensor:
+    def _vectors(self, heads: Tensor, answers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors of heads ``[B, D]`` and candidates ``[M, D]``, and the places of answers among the latter ``[A]``."""
+        keep = dropped(self.predictor, self.generator)
+        if self.config.candidates is None:
+            table = self.predictor.table(keep)
+            if self.places is None:
+                return F.embedding(heads, table), table, answers
+            return F.embedding(heads, table), table[self.places], torch.searchsorted(self.places, answers)
+        pool = len(self.predictor.entities) if self.places is None else len(self.places)
+        drawn = torch.randint(pool, (self.config.candidates,), generator=self.generator)
+        against = torch.cat([drawn if self.places is None else self.places[drawn], answers]).unique()
+        needed, place = torch.cat([against, heads]).unique(return_inverse=True)
+        rows = self.predictor.table(keep, needed)
+        candidates, ours = (F.embedding(some, rows) for some in (place[: len(against)], place[len(against) :]))
+        return ours, candidates, torch.searchsorted(against, answers)
+
+    def _buffer(self, questions: int, candidates: int) -> Tensor:
+        dtype = torch.bfloat16 if self.config.bfloat16 else torch.float32
+        if self.config.candidates is not None:
+            return torch.empty(questions, candidates, dtype=dtype)
         if self.buffer is None:
-            dtype = torch.bfloat16 if self.config.bfloat16 else torch.float32
             self.buffer = torch.empty(min(self.config.batch, len(self.heads)), candidates, dtype=dtype)
         return self.buffer
 

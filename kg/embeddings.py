@@ -47,6 +47,8 @@ class EmbeddingConfig:
         epochs: passes over the questions.
         batch: questions (softmax) or triples (negatives) in a step.
         lr: of Adagrad (softmax) or Adam (negatives).
+        candidates: "softmax" against so many drawn entities, and all answers in a step, in place of against all: for
+            graphs whose rows of scores cost too much. Only the rows in a step are updated.
         n3: weight of the cubes of the factors (Lacroix et al. 2018, N3), softmax with products only.
         negatives: entities drawn in a step, shared by its triples.
         margin: gamma in the loss with negatives.
@@ -66,6 +68,7 @@ class EmbeddingConfig:
     epochs: int = 30
     batch: int = 512
     lr: float | None = None
+    candidates: int | None = None
     n3: float = 0.0
     negatives: int = 256
     margin: float | None = None
@@ -85,6 +88,8 @@ class EmbeddingConfig:
         for name in ("epochs", "batch", "negatives"):
             if getattr(self, name) < 1:
                 raise KnowledgeError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.candidates is not None and (self.candidates < 1 or self._loss() != "softmax"):
+            raise KnowledgeError(f"candidates must be at least 1 and go with softmax, got {self.candidates}")
         for name in ("lr", "scale"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise KnowledgeError(f"{name} must be positive, got {getattr(self, name)}")
@@ -93,13 +98,14 @@ class EmbeddingConfig:
         if self.n3 and (self.model in DISTANCES or self.loss == "negatives"):
             raise KnowledgeError(f"n3 goes with products and softmax, not with {self.model} and {self.loss}")
 
+    def _loss(self) -> str:
+        return self.loss or ("negatives" if self.model in DISTANCES else "softmax")
+
     def filled(self) -> EmbeddingConfig:
         """The same with nothing left open."""
-        distance = self.model in DISTANCES
-        loss = self.loss or ("negatives" if distance else "softmax")
         usual = {
-            "loss": loss,
-            "lr": 0.1 if loss == "softmax" else 0.003,
+            "loss": self._loss(),
+            "lr": 0.1 if self._loss() == "softmax" else 0.003,
             "margin": {"transe": 6.0, "rotate": 6.0}.get(self.model, 0.0),
             "scale": 8.0 if self.model == "transe" else 1.0,
         }
@@ -142,23 +148,27 @@ class LinkPredictor(nn.Module):
             f = self.features.shape[1]
             self.projections = nn.ModuleList(nn.Linear(f, width, bias=False) for _ in self.names)
 
-    def parts(self, keep: Tensor | None = None) -> list[Tensor]:
+    def parts(self, keep: Tensor | None = None, index: Tensor | None = None) -> list[Tensor]:
         """The vectors before the model's own normalisation, ``[N, width]`` for each half.
 
         Args:
             keep: ``[N]``, one where an entity has its learned part; only with features.
+            index: int64, only these entities; gradients of learned parts are sparse then.
         """
         learned: list[Tensor] = [getattr(self.model, name).weight for name in self.names]
+        if index is not None:
+            learned = [F.embedding(index, part, sparse=True) for part in learned]
         if self.features is None:
             return learned
         mask = self.seen if keep is None else keep if self.seen is None else keep * self.seen
         if mask is not None:
-            learned = [part * mask[:, None] for part in learned]
-        return [part + project(self.features) for part, project in zip(learned, self.projections, strict=True)]
+            learned = [part * (mask if index is None else mask[index])[:, None] for part in learned]
+        features = self.features if index is None else self.features[index]
+        return [part + project(features) for part, project in zip(learned, self.projections, strict=True)]
 
-    def table(self, keep: Tensor | None = None) -> Tensor:
+    def table(self, keep: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """What questions are compared with ``[N, D]``; arguments as for :meth:`parts`."""
-        parts = self.parts(keep)
+        parts = self.parts(keep, index)
         if self.config.model == "transe":
             return F.normalize(parts[0], p=self.model.p_norm, dim=-1)  # type: ignore[arg-type]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

@@ -78,7 +78,8 @@ class Splits:
 
     def graph(self) -> KnowledgeGraph:
         """The train part as a graph: what a model may look at. Its names are sorted, so that places may differ."""
-        return KnowledgeGraph.from_arcs(*self.train.T, list(self.entities), list(self.relations))
+        heads, relations, tails = self.train.T
+        return KnowledgeGraph.from_arcs(heads, relations, tails, list(self.entities), list(self.relations))
 
     @cached_property
     def known(self) -> NDArray[np.int64]:
@@ -140,7 +141,7 @@ def _from_arrays(folder: Path, name: str) -> Splits:
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise KnowledgeError(f"{path}: {error}") from error
     try:
-        return Splits(*names, **{part: parts.get(part, np.empty((0, 3), np.int64)) for part in PARTS})
+        return Splits(names[0], names[1], **{part: parts.get(part, np.empty((0, 3), np.int64)) for part in PARTS})
     except KnowledgeError as error:
         raise KnowledgeError(f"{path}: {error}") from error
 

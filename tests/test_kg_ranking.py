@@ -102,6 +102,7 @@ def test_the_floor_ranks_by_how_often_an_entity_answers() -> None:
     assert scorer(torch.tensor([0]), torch.tensor([7]), "tail").tolist() == [[0] * N]
 
 
+@pytest.mark.filterwarnings("ignore")  # PyKEEN's own
 def test_ranks_agree_with_pykeen() -> None:
     """PyKEEN's evaluator on the same scores; it is not among the test packages, because it needs many of its own."""
     pytest.importorskip("pykeen.evaluation", reason="PyKEEN is not installed")
