@@ -119,7 +119,6 @@ def join_polarity(
     for entry in entries:
         word = entry.form.lower().replace("_", " ")
         if not entry.synset:
-            # case matters where the lexicon has both, and "ME" is not Maine
             meant = [name for letter in "nvar" for name in index.get((word, letter), [])[:senses]]
             for name in meant:
                 found[entry.source, name].append(entry.value)
