@@ -161,6 +161,12 @@ def test_every_model_learns_what_it_is_shown(model) -> None:
     assert ours > 0.8, f"{model}: {ours}"
 
 
+def test_drawn_candidates_teach_the_same() -> None:
+    splits = ring()
+    found = fit_embeddings(splits, EmbeddingConfig(dim=32, epochs=40, batch=32, candidates=6))
+    assert rank_triples(found.predictor.scorer(), splits.train, 24, known=splits.known).metrics()["mrr"] > 0.8
+
+
 def test_a_rotation_infers_two_steps_from_one() -> None:
     splits = ring()
     found = fit_embeddings(splits, EmbeddingConfig("rotate", dim=32, epochs=80, batch=32, negatives=24, lr=0.03))
