@@ -24,6 +24,7 @@ from torch import Tensor
 
 from hetgraph import HetgraphError
 from hetgraph.encoders import EfficientNetLite0, Encoder, LogMel, MiniLM
+from hetgraph.encoders.efficientnet import packaged_network
 from hetgraph.encoding import encode_manifest
 from hetgraph.manifest import Manifest, read_manifest
 from hetgraph.pipeline import Pipeline
@@ -84,6 +85,8 @@ def pictures_alone(encoder: EfficientNetLite0) -> Callable[[Sequence[Path]], lis
     """The network on one picture after the other."""
     from PIL import Image
 
+    network, _ = packaged_network()
+
     def run(paths: Sequence[Path]) -> list[Tensor]:
         out = []
         for path in paths:
@@ -91,7 +94,7 @@ def pictures_alone(encoder: EfficientNetLite0) -> Callable[[Sequence[Path]], lis
                 small = image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC)
             pixels = (torch.from_numpy(np.array(small)).permute(2, 0, 1).float() - 127.0) / 128.0
             with torch.inference_mode():
-                maps = encoder.network.extract_features(pixels[None])
+                maps = network.extract_features(pixels[None])
                 out.append(torch.nn.functional.adaptive_avg_pool2d(maps, 3).flatten(2)[0].T)
         return out
 

@@ -14,9 +14,12 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from .errors import HetgraphError
@@ -24,7 +27,17 @@ from .errors import HetgraphError
 WINDOW = 1024
 """Pieces that Ray holds at once, so that memory is bounded whatever there is to do."""
 LIVES = 4
-"""How often a worker may die, or a piece of work be begun: one that kills every worker is given up."""
+"""How often a piece of work is begun on a machine: one that kills every worker is given up."""
+
+_NOWHERE = "http://127.0.0.1:9"
+ALONE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # Ray's own processes ask the machine's surroundings which cloud they are in
+    **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), _NOWHERE),
+    **dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost"),
+}
+"""What a Ray of our own is started with; its workers get the caller's environment back."""
 
 
 def perform(job: Callable[[Any], Any], work: Iterable[Any], workers: int) -> Iterator[tuple[Any, Any]]:
@@ -36,7 +49,8 @@ def perform(job: Callable[[Any], Any], work: Iterable[Any], workers: int) -> Ite
         workers: actors, of one processor each.
 
     Raises:
-        HetgraphError: no Ray, or it gave up. What the job raises is raised here, with the rest of the work undone.
+        HetgraphError: no Ray, or it failed, or every worker died of the same piece. What the job raises is raised here,
+            with the rest of the work undone.
     """
     if workers < 1:
         raise HetgraphError(f"expected at least 1 worker, got {workers}")
@@ -52,10 +66,13 @@ def perform(job: Callable[[Any], Any], work: Iterable[Any], workers: int) -> Ite
                 yield from _in_window(packed, window, workers)
         except ray.exceptions.RayError as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise HetgraphError(f"Ray gave up while it encoded ({first}); the same command goes on") from error
+            raise HetgraphError(f"Ray failed while it encoded ({first}); the same command goes on") from error
 
 
 def _ray() -> Any:
+    # read when Ray is imported: a cluster of one machine then lives on its loopback address
+    if not os.environ.get("RAY_ADDRESS"):
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
         import ray.data
@@ -69,15 +86,19 @@ def _in_window(packed: bytes, window: list[Any], workers: int) -> Iterator[tuple
     import ray.data
 
     rows = [{"number": k, "piece": pickle.dumps(piece)} for k, piece in enumerate(window)]
-    # a block per piece: what a worker is given at once, and what is done again if it dies
+    # a block per piece: what a worker is given at once, and what another one does again if it dies
     stage = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         _Stage,
-        fn_constructor_args=(packed, os.getcwd()),
+        fn_constructor_args=(
+            packed,
+            os.getcwd(),
+            {name: os.environ.get(name) for name in ALONE},
+            uuid.uuid4().hex,
+            LIVES,
+        ),
         batch_size=1,
         concurrency=min(workers, len(rows)),
         num_cpus=1,
-        max_restarts=LIVES - 1,
-        max_task_retries=LIVES - 1,
     )
     found: dict[int, Any] = {}
     due = 0
@@ -92,21 +113,41 @@ def _in_window(packed: bytes, window: list[Any], workers: int) -> Iterator[tuple
 
 
 class _Stage:
-    """The job in a worker of Ray: numbered pieces in, what becomes of them out, errors included."""
+    """The job in a worker of Ray: numbered pieces in, what becomes of them out, errors included.
 
-    def __init__(self, packed: bytes, folder: str) -> None:
+    Args:
+        packed: the job.
+        folder: where relative paths begin.
+        environment: the caller's, as far as Ray was started with another.
+        run: a name of its own for this run.
+        lives: how often a piece is begun.
+    """
+
+    def __init__(self, packed: bytes, folder: str, environment: Mapping[str, str | None], run: str, lives: int) -> None:
         import torch
 
         torch.set_num_threads(1)
+        _set(environment)
         os.chdir(folder)  # paths of a manifest may be relative
-        self.job = pickle.loads(packed)
+        self.job, self.run, self.lives = pickle.loads(packed), run, lives
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        number, piece = int(batch["number"][0]), pickle.loads(batch["piece"][0])
+        # Ray begins again without end; what a dead worker has begun is marked here
+        mark = Path(tempfile.gettempdir(), f"hetgraph-{self.run}-{number}")
+        with mark.open("a") as file:
+            file.write(".")
         try:
-            found = (True, self.job(pickle.loads(batch["piece"][0])))
+            if mark.stat().st_size > self.lives:
+                often = "once" if self.lives == 1 else f"{self.lives} times"
+                raise HetgraphError(
+                    f"a worker died {often} while it encoded the same (not enough memory?); the same command goes on"
+                )
+            found = (True, self.job(piece))
         except Exception as error:  # to be raised in the process that asked, as it is
             found = (False, error)
-        return {"number": [batch["number"][0]], "found": [pickle.dumps(found)]}
+        mark.unlink()
+        return {"number": [number], "found": [pickle.dumps(found)]}
 
 
 @contextmanager
@@ -117,13 +158,16 @@ def running(workers: int) -> Iterator[None]:
         HetgraphError: Ray is not installed, or does not start.
     """
     ray = _ray()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     own = not ray.is_initialized()
     if own:
-        here = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         address = os.environ.get("RAY_ADDRESS")
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
-            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else here))
+            if address:
+                ray.init(address, **quiet)
+            else:
+                with _environment(ALONE):
+                    ray.init("local", num_cpus=workers, include_dashboard=False, **quiet)
         except (RuntimeError, ConnectionError, ValueError) as error:
             raise HetgraphError(f"Ray does not start: {error}") from error
     try:
@@ -132,6 +176,25 @@ def running(workers: int) -> Iterator[None]:
     finally:
         if own:
             ray.shutdown()
+
+
+@contextmanager
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Environment variables for a while; None: not set."""
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from hetgraph.encoders import EfficientNetLite0, ImageGrid, MiniLM, TextTransformer, encoder_from_config
+from hetgraph.encoders.efficientnet import FeatureNetwork, packaged_network
 from hetgraph.encoders.pretrained import is_installed
 from hetgraph.errors import HetgraphError, MediaError
 
@@ -285,10 +286,24 @@ def test_efficientnet_cells_average_to_what_its_own_classifier_sees(picture):
     [nodes] = encoder([picture])
     scaled = np.array(picture.resize((224, 224), Image.Resampling.BICUBIC), dtype=np.float32)
     pixels = torch.from_numpy((scaled - 127) / 128).permute(2, 0, 1)[None]
+    network, weights = packaged_network()
     with torch.no_grad():
-        whole = encoder.network(pixels)[0]
-        from_cells = encoder.network._fc(nodes["x"].mean(dim=0))
+        whole = network(pixels)[0]
+        from_cells = network._fc(nodes["x"].mean(dim=0))
+    assert encoder.weights == weights
     torch.testing.assert_close(from_cells, whole, rtol=1e-3, atol=1e-3)
+
+
+@needs_efficientnet
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_fast_form_of_efficientnet_gives_the_features_of_the_packaged_one(count):
+    network, _ = packaged_network()
+    pixels = 2 * torch.rand(count, 3, 224, 224) - 1
+    with torch.inference_mode():
+        expected = network.extract_features(pixels)
+        found = FeatureNetwork(network)(pixels)
+    assert expected.max() == 6, "some are cut off"
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @needs_efficientnet

