@@ -143,8 +143,9 @@ def fit(
 ) -> None:
     """Train on your own files.
 
-    The manifest has the columns id, image, audio, text, entities, label and split (train, valid, test); all but
-    the label may be missing, and any sample may lack any medium. Paths are relative to the manifest.
+    The manifest has the columns id, image, boxes, text, words, audio, video, table, entities, label and split
+    (train, valid, test); all but the label may be missing, and any sample may lack any medium. `audio:NAME` is a
+    second medium of a kind. Paths are relative to the manifest.
     """
     from .training import TrainingSettings
     from .workflow import ModelSettings, fit_manifest

@@ -18,6 +18,7 @@ from matplotlib.image import imread
 from benchmarks import (
     common,
     compiling,
+    encoding,
     graph_building,
     import_time,
     memory,
@@ -39,6 +40,7 @@ SCRIPTS: dict[str, Any] = {
     "memory": memory,
     "scaling": scaling,
     "import_time": import_time,
+    "encoding": encoding,
 }
 
 
@@ -96,7 +98,7 @@ def test_every_script_writes_positive_numbers_and_the_ratios_that_follow_from_th
                 for peer, ratio in ratios.items():
                     expected = found[setting["peers"][peer]]["median"] / found[candidate]["median"]
                     assert ratio == pytest.approx(expected)
-        assert "PyG" in setting["peers"]
+        assert name == "encoding" or "PyG" in setting["peers"]
     assert set(setting) >= {"label", "unit", "sizes", "axis", "growth"}
 
 
@@ -129,6 +131,18 @@ def test_growth_of_a_sweep_is_the_last_value_over_the_first(run: Callable[[str],
         assert setting["growth"][setting["axis"]] == 2
         for name in first:
             assert setting["growth"][name] == pytest.approx(last[name]["median"] / first[name]["median"])
+
+
+def test_what_is_slightly_off_is_not_counted_as_encoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    original = encoding.MEDIA["sounds, MFCC"][3]
+
+    def louder(encoder: Any) -> Callable[..., list[torch.Tensor]]:
+        run = original(encoder)
+        return lambda paths: [found * 1.01 for found in run(paths)]
+
+    monkeypatch.setattr(encoding, "MEDIA", {"sounds": (*encoding.MEDIA["sounds, MFCC"][:3], louder)})
+    with pytest.raises(AssertionError, match="sounds 0: differs by"):
+        encoding.main(["--quick", "--threads", "1", "--json", str(tmp_path / "out.json")])
 
 
 def perturbed(original: Callable[..., HGTLayer]) -> Callable[..., HGTLayer]:
