@@ -63,6 +63,11 @@ class Engine(StrEnum):
     ray = "ray"
 
 
+class ShardFormat(StrEnum):
+    safetensors = "safetensors"
+    webdataset = "webdataset"
+
+
 class Task(StrEnum):
     auto = "auto"
     classification = "classification"
@@ -482,6 +487,9 @@ def encode(
     shards: Annotated[
         int | None, typer.Option(min=1, help="Files of the output. Default: a thousand samples each.")
     ] = None,
+    form: Annotated[
+        ShardFormat, typer.Option("--format", help="Of the output: safetensors, or tar files as WebDataset reads them.")
+    ] = ShardFormat.safetensors,
     target: Target = "label",
     knowledge: Knowledge = None,
     cache: Cache = None,
@@ -526,6 +534,7 @@ def encode(
                 samples = write_samples(
                     *(rows, pipeline, output),
                     shards=shards,
+                    format=form.value,
                     workers=processes,
                     engine=engine.value,
                     skip=quarantine is not None,

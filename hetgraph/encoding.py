@@ -124,6 +124,7 @@ def write_samples(
     folder: str | Path,
     *,
     shards: int | None = None,
+    format: str = "safetensors",
     workers: int = 1,
     engine: str = "local",
     skip: bool = False,
@@ -135,6 +136,7 @@ def write_samples(
         pipeline: what is in its cache is taken from there; without one everything is encoded anew.
         folder: gets the shards, and at the end the index that makes them valid.
         shards: into how many files; default: of a thousand samples each.
+        format: safetensors or webdataset.
         workers: processes that write side by side; with a knowledge graph it is this one, whatever the engine.
         engine: local or ray, as for :func:`encode_manifest`; the shards are the same.
         skip: samples stay without media that cannot be read, some of them without a node.
@@ -150,34 +152,34 @@ def write_samples(
         raise HetgraphError(f"expected 1 to {count} shards for {count} samples, got {shards}")
     bounds = [count * k // shards for k in range(shards + 1)]
     work = [(f"shard-{k:05d}-of-{shards:05d}", manifest.rows[a:b]) for k, (a, b) in enumerate(pairwise(bounds))]
-    job = _Shard(pipeline, Path(folder), skip)
+    job = _Shard(pipeline, Path(folder), format, skip)
     run = engine_of(engine)
     for (_, rows), _ in run(job, work, workers) if pipeline.graph is None else perform(job, work, 1):
         if progress is not None:
             progress(len(rows))
-    write_index(folder, [(name, len(rows)) for name, rows in work], pipeline.schema)
+    write_index(folder, [(name, len(rows)) for name, rows in work], pipeline.schema, format)
     return count
 
 
 class _Shard:
     """Encodes some rows and writes them as one shard."""
 
-    def __init__(self, pipeline: Pipeline, folder: Path, skip: bool) -> None:
-        self.pipeline, self.folder, self.skip = pipeline, folder, skip
+    def __init__(self, pipeline: Pipeline, folder: Path, format: str, skip: bool) -> None:
+        self.pipeline, self.folder, self.format, self.skip = pipeline, folder, format, skip
 
     def __call__(self, work: tuple[str, Sequence[Row]]) -> None:
         name, rows = work
         found = list(rows)
         records = [Record(row.id, row.media, row.entities, row.label) for row in found]
         samples = self.pipeline(records, aside=_drop if self.skip else None)
-        write_shard(self.folder, name, samples, [row.split for row in found])
+        write_shard(self.folder, name, samples, [row.split for row in found], self.format)
 
     def __getstate__(self) -> dict[str, Any]:
         media = [
             (m.column, m.kind, m.node, *_with_folder(m.encoder))  # no knowledge graph travels
             for m in self.pipeline.media
         ]
-        return {"media": media, "folder": self.folder, "skip": self.skip}
+        return {"media": media, "folder": self.folder, "format": self.format, "skip": self.skip}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         made: dict[str | Encoder, Encoder] = {}
@@ -185,7 +187,8 @@ class _Shard:
         for column, kind, node, folder, sent in state["media"]:
             encoder = made[sent] = made.get(sent) or _received(sent)
             media.append(Medium(column, kind, node, encoder if folder is None else Cached(encoder, folder)))
-        self.pipeline, self.folder, self.skip = Pipeline(media), state["folder"], state["skip"]
+        self.pipeline, self.folder = Pipeline(media), state["folder"]
+        self.format, self.skip = state["format"], state["skip"]
 
 
 def _drop(one: Unreadable) -> None:

@@ -8,6 +8,8 @@ written last, so that a folder without one is unfinished. Tensors of a shard of 
 * ``node/TYPE/FIELD`` ``[sum of counts, ...]``; ``has/TYPE/FIELD`` uint8 ``[B]`` where not every sample has the field;
 * ``edges/K`` int64 ``[B]`` (-1: none given), ``edge/K/index`` ``[E, 2]`` and ``edge/K/NAME`` ``[E, ...]`` for edges
   that samples bring; ``NAME.json`` lists the keys by K.
+
+With the format ``webdataset`` a shard is ``NAME.tar`` instead; see :mod:`hetgraph.shards_tar`.
 """
 
 from __future__ import annotations
@@ -26,18 +28,43 @@ from .errors import HetgraphError
 from .files import write_atomically
 from .sample import Sample
 from .schema import Schema
+from .shards_tar import read_tar, write_tar
 
 INDEX = "index.json"
+FORMATS = {"safetensors": ("safetensors", "json"), "webdataset": ("tar",)}
+"""Suffixes of a shard's files, by format."""
 
 
 def write_shard(
-    folder: str | Path, name: str, samples: Sequence[Sample], splits: Sequence[str | None] | None = None
+    folder: str | Path,
+    name: str,
+    samples: Sequence[Sample],
+    splits: Sequence[str | None] | None = None,
+    format: str = "safetensors",
 ) -> None:
     """Write samples as one shard; their targets are text, numbers, lists of texts or None.
 
+    Args:
+        splits: of each sample.
+        format: one of ``FORMATS``.
+
     Raises:
-        HetgraphError: a target of another kind, or the files cannot be written.
+        HetgraphError: a target of another kind, an unknown format, or the files cannot be written.
     """
+    parts = [None] * len(samples) if splits is None else list(splits)
+    if format not in FORMATS:
+        raise HetgraphError(f"unknown format of shards {format!r}; known: {', '.join(FORMATS)}")
+    if format == "webdataset":
+        each = (_packed(name, [sample], [part]) for sample, part in zip(samples, parts, strict=True))
+        write_tar(Path(folder) / f"{name}.tar", each)
+        return
+    tensors, text = _packed(name, samples, parts)
+    write_atomically(Path(folder) / f"{name}.safetensors", tensors)
+    write_atomically(Path(folder) / f"{name}.json", text)
+
+
+def _packed(name: str, samples: Sequence[Sample], splits: Sequence[str | None]) -> tuple[bytes, str]:
+    """Samples as a safetensors file, and what JSON says of them."""
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
@@ -53,15 +80,14 @@ def write_shard(
     about = {
         "ids": [sample.id for sample in samples],
         "targets": [sample.target for sample in samples],
-        "splits": list(splits) if splits is not None else [None] * len(samples),
+        "splits": list(splits),
         "edges": keys,
     }
     try:
         text = json.dumps(about, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise HetgraphError(f"shard {name}: a target cannot be kept as JSON: {error}") from error
-    write_atomically(Path(folder) / f"{name}.safetensors", save(tensors))
-    write_atomically(Path(folder) / f"{name}.json", text)
+    return save(tensors), text
 
 
 def _pack(tensors: dict[str, Tensor], place: str, parts: Sequence[dict[str, Any] | None]) -> None:
@@ -74,14 +100,16 @@ def _pack(tensors: dict[str, Tensor], place: str, parts: Sequence[dict[str, Any]
             tensors[f"has/{place}/{name}"] = torch.tensor(has, dtype=torch.uint8)
 
 
-def write_index(folder: str | Path, shards: Sequence[tuple[str, int]], schema: Schema) -> None:
+def write_index(
+    folder: str | Path, shards: Sequence[tuple[str, int]], schema: Schema, format: str = "safetensors"
+) -> None:
     """Make the shards (name, samples) the content of a folder; other shards are removed."""
     entries = [{"name": name, "samples": count} for name, count in shards]
-    index = {"format": 1, "schema": schema.to_json(), "shards": entries}
+    index = {"format": 1, "files": format, "schema": schema.to_json(), "shards": entries}
     write_atomically(Path(folder) / INDEX, json.dumps(index, indent=1))
-    kept = {name for name, _ in shards}
+    kept = {f"{name}.{suffix}" for name, _ in shards for suffix in FORMATS[format]}
     for path in Path(folder).glob("shard-*-of-*.*"):
-        if path.name.split(".")[0] not in kept:
+        if path.name not in kept:
             path.unlink(missing_ok=True)
 
 
@@ -119,9 +147,10 @@ class Shards(Sequence[Sample]):
             self.schema = Schema.from_json(index["schema"])
             names = [str(entry["name"]) for entry in index["shards"]]
             sizes = [int(entry["samples"]) for entry in index["shards"]]
+            shard = {"safetensors": _Shard, "webdataset": _TarShard}[index.get("files", "safetensors")]
         except (KeyError, TypeError, ValueError) as error:
             raise HetgraphError(f"{self.folder / INDEX}: not an index of shards: {error!r}") from error
-        self._shards = [_Shard(self.folder, name, size) for name, size in zip(names, sizes, strict=True)]
+        self._shards = [shard(self.folder, name, size) for name, size in zip(names, sizes, strict=True)]
         self._starts = [0, *accumulate(sizes)]
         self._chosen: Sequence[int] = range(self._starts[-1])
         if split is not None or not empty:
@@ -168,10 +197,18 @@ class _Shard:
     @property
     def about(self) -> dict[str, Any]:
         if self._about is None:
-            self._about = _json(self.folder / f"{self.name}.json")
-            if not all(len(self._about.get(key, ())) == self.size for key in ("ids", "targets", "splits")):
-                raise HetgraphError(f"{self.folder / self.name}.json: expected {self.size} samples")
+            self._about = self.checked(_json(self.folder / f"{self.name}.json"))
         return self._about
+
+    def checked(self, about: dict[str, Any]) -> dict[str, Any]:
+        """What the JSON of a shard says.
+
+        Raises:
+            HetgraphError: it is not of as many samples.
+        """
+        if not all(len(about.get(key, ())) == self.size for key in ("ids", "targets", "splits")):
+            raise HetgraphError(f"{self.folder / self.name}.json: expected {self.size} samples")
+        return about
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -222,6 +259,43 @@ class _Shard:
         return out
 
 
+class _TarShard:
+    """A shard of the format ``webdataset``: every sample a shard of its own, which lies in the mapped tar file."""
+
+    def __init__(self, folder: Path, name: str, size: int) -> None:
+        self.folder, self.name, self.size = folder, name, size
+        self._samples: list[_Shard] | None = None
+
+    def __getstate__(self) -> tuple[Path, str, int]:
+        return self.folder, self.name, self.size
+
+    def __setstate__(self, state: tuple[Path, str, int]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    @property
+    def samples(self) -> list[_Shard]:
+        if self._samples is None:
+            path = self.folder / f"{self.name}.tar"
+            found = read_tar(path, self.size)
+            whole = _bytes_of(path)
+            self._samples = []
+            for i, (about, start, end) in enumerate(found):
+                one = _Shard(self.folder, f"{self.name}/{i:09d}", 1)
+                one._about, one._tensors = one.checked(about), _views(whole[start:end], path)
+                self._samples.append(one)
+        return self._samples
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {key: [one.about[key][0] for one in self.samples] for key in ("ids", "targets", "splits")}
+
+    def having(self, split: str | None, empty: bool) -> list[int]:
+        return [i for i, one in enumerate(self.samples) if one.having(split, empty)]
+
+    def sample(self, i: int, target: Callable[[Any], Any] | None) -> Sample:
+        return self.samples[i].sample(0, target)
+
+
 _DTYPES = {"F32": torch.float32, "F64": torch.float64, "F16": torch.float16, "BF16": torch.bfloat16}
 _DTYPES |= {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
 _DTYPES |= {"BOOL": torch.bool}
@@ -233,9 +307,21 @@ def _mapped(path: Path) -> dict[str, Tensor]:
     Raises:
         HetgraphError: missing or damaged.
     """
+    return _views(_bytes_of(path), path)
+
+
+def _bytes_of(path: Path) -> Tensor:
+    """A file mapped into memory, uint8."""
     try:
-        size = path.stat().st_size
-        whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+        return torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+    except (OSError, RuntimeError) as error:
+        raise HetgraphError(f"{path} cannot be read: {error}") from error
+
+
+def _views(whole: Tensor, path: Path) -> dict[str, Tensor]:
+    """The tensors of what lies in a file in the form of safetensors."""
+    try:
+        size = len(whole)
         length = int.from_bytes(whole[:8].numpy().tobytes(), "little")
         header = json.loads(whole[8 : 8 + length].numpy().tobytes())
         out = {}

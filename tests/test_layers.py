@@ -45,6 +45,7 @@ ORDER = [
     "drawing",
     "quarantine",
     "pipeline",
+    "shards_tar",
     "shards",
     "encoding_ray",
     "encoding",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+import tarfile
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load
 from strategies import assert_same_graph, batches, schemas
 
 from hetgraph import EdgeType, GraphBuilder, NodeType, Sample, Schema, rules
@@ -40,11 +42,17 @@ def samples() -> list[Sample]:
     ]
 
 
-def put(folder: Path, parts: list[list[Sample]], schema: Schema = SCHEMA, splits: list | None = None) -> Path:
+def put(
+    folder: Path,
+    parts: list[list[Sample]],
+    schema: Schema = SCHEMA,
+    splits: list | None = None,
+    form: str = "safetensors",
+) -> Path:
     names = [(f"shard-{k:05d}-of-{len(parts):05d}", len(part)) for k, part in enumerate(parts)]
     for k, ((name, _), part) in enumerate(zip(names, parts, strict=True)):
-        write_shard(folder, name, part, None if splits is None else splits[k])
-    write_index(folder, names, schema)
+        write_shard(folder, name, part, None if splits is None else splits[k], form)
+    write_index(folder, names, schema, form)
     return folder
 
 
@@ -71,6 +79,56 @@ def test_samples_come_back_as_they_were_whatever_they_lack(tmp_path, sizes) -> N
     assert [s.id for s in shards[1:4]] == list(shards.ids)[1:4] == ["b", "c", "d"]
     with pytest.raises(IndexError):
         shards[5]
+
+
+@pytest.mark.parametrize("sizes", [[5], [2, 3]])
+def test_tar_files_hold_the_same_samples_as_webdataset_has_them(tmp_path, sizes) -> None:
+    given = samples()
+    starts = [sum(sizes[:k]) for k in range(len(sizes))]
+    parts = [given[a : a + n] for a, n in zip(starts, sizes, strict=True)]
+    marks = ["train", "test", None, "test", "train"]
+    splits = [marks[a : a + n] for a, n in zip(starts, sizes, strict=True)]
+    folder = put(tmp_path / "tar", parts, splits=splits, form="webdataset")
+    plain = put(tmp_path / "plain", parts, splits=splits)
+    for options in ({"empty": True}, {}, {"split": "test"}, {"split": "train", "empty": True}):
+        found, expected = Shards(folder, **options), Shards(plain, **options)
+        assert list(found.ids) == list(expected.ids)
+        assert len(found) == len(expected) > 0
+        assert all(same(one, other) for one, other in zip(found, expected, strict=True))
+    assert found.schema == SCHEMA
+    # what webdataset makes of a tar file: files of one key are one sample
+    grouped: dict[str, dict[str, bytes]] = {}
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, _, suffix = member.name.partition(".")
+                grouped.setdefault(f"{path.name} {key}", {})[suffix] = tar.extractfile(member).read()
+    assert [json.loads(files["json"])["ids"][0] for files in grouped.values()] == ["a", "b", "c", "d", "e"]
+    first = next(iter(grouped.values()))
+    assert torch.equal(load(first["safetensors"])["node/region/x"], given[0].nodes["region"]["x"])
+    again = put(tmp_path / "again", parts, splits=splits, form="webdataset")
+    for path in folder.glob("*.tar"):
+        assert path.read_bytes() == (again / path.name).read_bytes()
+    put(folder, parts, splits=splits)
+    assert not list(folder.glob("*.tar")), "shards of the other format are removed"
+    assert len(pickle.dumps(Shards(again))) < 4000
+
+
+def test_damaged_tar_files_are_refused_by_name(tmp_path) -> None:
+    path = put(tmp_path, [samples()], form="webdataset") / "shard-00000-of-00001.tar"
+    whole = path.read_bytes()
+    for data in (
+        b"",
+        whole[:700],
+        whole[:1024] + bytes(1024),
+        bytes(len(whole)),
+        whole.replace(b"000000003", b"000000009"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(HetgraphError, match=r"shard-00000-of-00001\.tar cannot be read"):
+            Shards(tmp_path)
+    with pytest.raises(HetgraphError, match="known: safetensors, webdataset"):
+        write_shard(tmp_path, "x", samples(), format="zip")
 
 
 @given(data=st.data())
