@@ -16,6 +16,7 @@ import os
 import pickle
 import tempfile
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -118,7 +119,7 @@ class _Stage:
     Args:
         packed: the job.
         folder: where relative paths begin.
-        environment: the caller's, as far as Ray was started with another.
+        environment: the caller's, put back where Ray was started with ``ALONE``.
         run: a name of its own for this run.
         lives: how often a piece is begun.
     """
@@ -127,7 +128,8 @@ class _Stage:
         import torch
 
         torch.set_num_threads(1)
-        _set(environment)
+        if os.environ.get("https_proxy") == _NOWHERE:
+            _set(environment)
         os.chdir(folder)  # paths of a manifest may be relative
         self.job, self.run, self.lives = pickle.loads(packed), run, lives
 
@@ -202,7 +204,9 @@ def _quiet() -> Iterator[None]:
     """No bars and no reports about how Ray Data does its work."""
     from ray.data import DataContext
 
-    context = DataContext.get_current()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of settings that Ray makes itself
+        context = DataContext.get_current()
     logger = logging.getLogger("ray.data")
     before = context.enable_progress_bars, logger.level
     context.enable_progress_bars = False
