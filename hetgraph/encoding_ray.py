@@ -170,7 +170,8 @@ def running(workers: int) -> Iterator[None]:
             else:
                 with _environment(ALONE):
                     ray.init("local", num_cpus=workers, include_dashboard=False, **quiet)
-        except (RuntimeError, ConnectionError, ValueError) as error:
+        except Exception as error:  # Ray raises many kinds, a bare Exception if the machine is too busy to start it
+            ray.shutdown()
             raise HetgraphError(f"Ray does not start: {error}") from error
     try:
         with _quiet():
