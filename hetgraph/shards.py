@@ -147,10 +147,11 @@ class Shards(Sequence[Sample]):
             self.schema = Schema.from_json(index["schema"])
             names = [str(entry["name"]) for entry in index["shards"]]
             sizes = [int(entry["samples"]) for entry in index["shards"]]
-            shard = {"safetensors": _Shard, "webdataset": _TarShard}[index.get("files", "safetensors")]
+            kinds: dict[str, type[_Shard] | type[_TarShard]] = {"safetensors": _Shard, "webdataset": _TarShard}
+            kind = kinds[index.get("files", "safetensors")]
         except (KeyError, TypeError, ValueError) as error:
             raise HetgraphError(f"{self.folder / INDEX}: not an index of shards: {error!r}") from error
-        self._shards = [shard(self.folder, name, size) for name, size in zip(names, sizes, strict=True)]
+        self._shards = [kind(self.folder, name, size) for name, size in zip(names, sizes, strict=True)]
         self._starts = [0, *accumulate(sizes)]
         self._chosen: Sequence[int] = range(self._starts[-1])
         if split is not None or not empty:
