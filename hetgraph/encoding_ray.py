@@ -33,7 +33,6 @@ LIVES = 4
 _NOWHERE = "http://127.0.0.1:9"
 ALONE = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # Ray's own processes ask the machine's surroundings which cloud they are in
     **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), _NOWHERE),
     **dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost"),
