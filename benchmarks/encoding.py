@@ -17,6 +17,7 @@ import json
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,11 @@ def cepstra_alone(encoder: Mfcc) -> Callable[[Sequence[Path]], list[Tensor]]:
 
 def _decibels(path: Path, encoder: LogMel) -> np.ndarray:
     """librosa's mel bands in decibels, ``[bands, frames]``."""
-    import librosa
+    with warnings.catch_warnings():
+        # its reader of sounds imports modules that Python calls deprecated
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import audioread  # noqa: F401
+        import librosa
 
     sound, rate = librosa.load(path, sr=encoder.rate)
     # librosa centres the window of 400 in its frame of 512
