@@ -126,13 +126,12 @@ def cepstra_alone(encoder: Mfcc) -> Callable[[Sequence[Path]], list[Tensor]]:
 
 def _decibels(path: Path, encoder: LogMel) -> np.ndarray:
     """librosa's mel bands in decibels, ``[bands, frames]``."""
+    import librosa
+
     with warnings.catch_warnings():
         # its reader of sounds imports modules that Python calls deprecated
         warnings.simplefilter("ignore", DeprecationWarning)
-        import audioread  # noqa: F401
-        import librosa
-
-    sound, rate = librosa.load(path, sr=encoder.rate)
+        sound, rate = librosa.load(path, sr=encoder.rate)
     # librosa centres the window of 400 in its frame of 512
     power = librosa.feature.melspectrogram(
         y=np.pad(sound, 56), sr=rate, n_fft=512, win_length=400, hop_length=160, n_mels=encoder.bands, center=False
