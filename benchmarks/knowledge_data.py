@@ -2,9 +2,10 @@
 
 ========================  ==============================================================================================
 ``scenes``                invented words of questions; what they denote and are confused with is in the graph alone
-``tuxpaint``              WordNet's hypernyms of the nouns of a caption
-``tuxpaint_french``       stamps with French captions: their English labels in the graph of the stamps, without any
+``tuxpaint``              captions of stamps alone: WordNet's hypernyms of their nouns
+``tuxpaint_french``       French captions of stamps alone: their English labels in the graph of the stamps, without any
                           triple on categories
+``tuxpaint_french_all``   the same with pictures and sounds
 ``mosi_standard``         WordNet with the polarity of words by VADER and TextBlob
 ``daquar``                WordNet's hypernyms and parts of the nouns of a question and of the detected objects
 ========================  ==============================================================================================
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +116,7 @@ class Scenes:
             kinds.setdefault(scene.kind, set()).add(name)
         return Linked(
             "scenes",
-            without_entities(base),
+            only(base, *(name for name in base.schema.nodes if name != "entity")),
             graph,
             links,
             # what a word denotes, and what it is confused with
@@ -124,24 +126,29 @@ class Scenes:
         )
 
 
-def without_entities(base: Dataset) -> Dataset:
-    """A data set with entities, without them."""
-    nodes = [node for name, node in base.schema.nodes.items() if name != "entity"]
-    edges = [edge for (a, _, b), edge in base.schema.edges.items() if "entity" not in (a, b)]
-    train, valid, test = ([without(s, "entity") for s in part or ()] for part in (base.train, base.valid, base.test))
-    return replace(base, schema=Schema(nodes, edges), train=train, valid=valid, test=test)
+def only(base: Dataset, *kept: str) -> Dataset:
+    """A data set with some node types, of the samples that have any of them."""
+    gone = [name for name in base.schema.nodes if name not in kept]
+    nodes = [node for name, node in base.schema.nodes.items() if name in kept]
+    edges = [edge for (a, _, b), edge in base.schema.edges.items() if a in kept and b in kept]
+
+    def thinned(samples: Iterable[Sample]) -> list[Sample]:
+        return [sample for sample in (without(one, *gone) for one in samples) if sample.nodes]
+
+    valid = None if base.valid is None else thinned(base.valid)
+    return replace(base, schema=Schema(nodes, edges), train=thinned(base.train), valid=valid, test=thinned(base.test))
 
 
 @dataclass(frozen=True)
 class TuxPaint:
-    """Stamps with what WordNet says of the nouns of their captions."""
+    """The captions of stamps with what WordNet says of their nouns."""
 
     folder: Path | None
     cache: Path | None
     suggested: str = "tuxpaint"
 
     def __call__(self, seed: int) -> Linked:
-        base = datasets.load("tuxpaint", self.folder, cache=self.cache)
+        base = only(datasets.load("tuxpaint", self.folder, cache=self.cache), "token")
         graph, linker = nouns("hypernym", "instance_hypernym")
         captions = {row["id"]: row["caption_en"] for row in stamp_rows(self.folder)}
         links = {name: linker.link(caption) for name, caption in captions.items()}
@@ -150,15 +157,21 @@ class TuxPaint:
 
 @dataclass(frozen=True)
 class TuxPaintFrench:
-    """Stamps with French captions, which the English text encoder hardly understands; the graph knows their English."""
+    """French captions of stamps, which the English text encoder hardly understands; the graph knows their English.
+
+    Args:
+        everything: with pictures and sounds, too.
+    """
 
     folder: Path | None
     cache: Path | None
     suggested: str = "tuxpaint"
+    everything: bool = False
 
     def __call__(self, seed: int) -> Linked:
         source = data_folder("tuxpaint_stamps", self.folder)
         base = stamps(source, cache=self.cache, language="fr")
+        base = base if self.everything else only(base, "token")
         graph, texts = dictionary(load_kg(source / "stamps.nt.gz"), "fr", "en")
         encoded = minilm(self.cache)([text or "-" for text in texts])
         vectors = torch.stack([nodes["x"].mean(0) for nodes in encoded])
@@ -171,7 +184,8 @@ class TuxPaintFrench:
             if text in french
         }
         options = {"features": vectors, "retriever": KHopRetriever(hops=2, direction="out"), "mentions": ("token",)}
-        return Linked("tuxpaint_french", base, graph, links, options, notes=FRENCH_NOTE)
+        name = "tuxpaint_french_all" if self.everything else "tuxpaint_french"
+        return Linked(name, base, graph, links, options, notes=FRENCH_NOTE)
 
 
 def dictionary(graph: KnowledgeGraph, source: str, target: str) -> tuple[KnowledgeGraph, list[str]]:
@@ -246,6 +260,7 @@ NAMES: dict[str, Callable[..., Any]] = {
     "scenes": Scenes,
     "tuxpaint": TuxPaint,
     "tuxpaint_french": TuxPaintFrench,
+    "tuxpaint_french_all": partial(TuxPaintFrench, everything=True),
     "mosi_standard": Mosi,
     "daquar": Daquar,
 }
