@@ -190,7 +190,8 @@ def main(given: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     source = NAMES[arguments.name](arguments.data, arguments.cache)
     more = {} if arguments.epochs is None else {"epochs": arguments.epochs}
-    settings = Settings.of(Comparison.using({**SUGGESTED[source.suggested], **more}))
+    own = getattr(source, "settings", {})
+    settings = Settings.of(Comparison.using({**SUGGESTED[source.suggested], **own, **more}))
     console = Console(highlight=False)
     result = measure(
         source, range(arguments.seeds), settings, arguments.json, watch=lambda title: console.print(title, markup=False)

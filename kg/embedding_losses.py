@@ -153,7 +153,7 @@ class _Products(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor) -> Any:
         by_question, by_candidate = ctx.saved_tensors
         return outer * by_question, outer * by_candidate, None, None, None, None
 

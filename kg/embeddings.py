@@ -103,7 +103,7 @@ class EmbeddingConfig:
 
     def filled(self) -> EmbeddingConfig:
         """The same with nothing left open."""
-        usual = {
+        usual: dict[str, Any] = {
             "loss": self._loss(),
             "lr": 0.1 if self._loss() == "softmax" else 0.003,
             "margin": {"transe": 6.0, "rotate": 6.0}.get(self.model, 0.0),
@@ -176,7 +176,8 @@ class LinkPredictor(nn.Module):
     def questions(self, heads: Tensor, relations: Tensor) -> Tensor:
         """Heads, rows of the table ``[B, D]``, and relations int64 ``[B]`` (of 2 R) -> questions ``[B, D]``."""
         model, kind = self.model, self.config.model
-        relation = model.rel_emb(relations)
+        table: Any = model.rel_emb
+        relation: Tensor = table(relations)
         if kind == "distmult":
             return heads * relation
         if kind == "transe":
@@ -263,13 +264,18 @@ class LinkPredictor(nn.Module):
                 if meta.get("format") != FORMAT or meta.get("version") != "1":
                     raise KnowledgeError(f"{path}: no embeddings of version 1 of a knowledge graph")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            names = [
+            entities, relations = (
                 _unpacked(tensors.pop(f"{k}.lengths"), tensors.pop(f"{k}.text")) for k in ("entities", "relations")
-            ]
+            )
             state = {name.removeprefix("state."): value for name, value in tensors.items()}
-            given = {name: state.get(name) for name in ("features", "seen")}
             with torch.random.fork_rng(devices=[]):
-                made = cls(*names, EmbeddingConfig(**json.loads(meta["config"])), **given)
+                made = cls(
+                    entities,
+                    relations,
+                    EmbeddingConfig(**json.loads(meta["config"])),
+                    features=state.get("features"),
+                    seen=state.get("seen"),
+                )
             made.load_state_dict(state)
         except KnowledgeError:
             raise

@@ -158,8 +158,8 @@ def _add_polarity(made: Collected, joined: Joined, neutral: float) -> None:
                     made.add_literal(number, LABELS[0], "@en", key)
                 made.add_literal(number, f"{POLARITY}:{source}", _DOUBLE, f"{value:.6g}")
                 together[name].append(value)
-    for name, values in together.items():
-        mean = sum(values) / len(values)
+    for name, every in together.items():
+        mean = sum(every) / len(every)
         if abs(mean) > neutral:
             made.add_rows([(name, POLARITY, POSITIVE if mean > 0 else NEGATIVE)])
 
