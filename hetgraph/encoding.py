@@ -25,12 +25,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .encoders import Cached, Encoder, Nodes, encoder_from_config
 from .encoders.configs import is_built_in
 from .errors import HetgraphError
 from .manifest import Manifest, Row
+from .one_thread import keep_to_one_thread, one_thread
 from .pipeline import Medium, Pipeline, Record
 from .quarantine import Quarantine, Unreadable, encode_readable
 from .shards import write_index, write_shard
@@ -301,7 +300,7 @@ def perform(job: Callable[[Any], Any], work: Iterable[Any], workers: int) -> Ite
     if workers < 1:
         raise HetgraphError(f"expected at least 1 worker, got {workers}")
     if workers == 1:
-        with _one_thread():
+        with one_thread():
             for piece in work:
                 yield piece, job(piece)
         return
@@ -328,16 +327,6 @@ def perform(job: Callable[[Any], Any], work: Iterable[Any], workers: int) -> Ite
         pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 _job: Callable[[Any], Any] | None = None
 
 
@@ -345,9 +334,9 @@ def _start(packed: bytes) -> None:
     """Prepare a process: one thread; an interruption is the parent's to deal with; without a parent it ends."""
     global _job
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _job = pickle.loads(packed)
+    keep_to_one_thread()
 
 
 def _end_with_parent() -> None:

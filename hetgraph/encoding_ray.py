@@ -124,9 +124,9 @@ class _Stage:
     """
 
     def __init__(self, packed: bytes, folder: str, environment: Mapping[str, str | None], run: str, lives: int) -> None:
-        import torch
+        from .one_thread import keep_to_one_thread
 
-        torch.set_num_threads(1)
+        keep_to_one_thread()
         if os.environ.get("https_proxy") == _NOWHERE:
             _set(environment)
         os.chdir(folder)  # paths of a manifest may be relative

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from hetgraph import encoding, pipeline
 from hetgraph.encoders import Cached, HashWords, ImagePatches, LogMel
@@ -408,3 +409,19 @@ def test_shards_without_an_output_are_refused(tmp_path, light, typed) -> None:
     code, _, err = typed("encode", things(tmp_path, 3), "--shards", 2)
     assert code == 2
     assert "--shards is about the files of --output" in err
+
+
+def _threads(piece: int) -> tuple[int, list[int]]:
+    return torch.get_num_threads(), [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_have_one_thread_in_products_too(workers, monkeypatch) -> None:
+    # what a machine with several cores has by default
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    with threadpool_limits(2, "blas"):
+        for _, (own, blas) in perform(_threads, [0, 1], workers):
+            assert own == 1
+            assert blas
+            assert set(blas) == {1}
+        assert set(_threads(0)[1]) == {2}

@@ -47,6 +47,7 @@ ORDER = [
     "pipeline",
     "shards_tar",
     "shards",
+    "one_thread",
     "encoding_ray",
     "encoding",
     "workflow",
