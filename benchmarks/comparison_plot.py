@@ -58,6 +58,12 @@ def _panel(axes: Axes, result: Mapping[str, Any], names: Sequence[str], labelled
         axes.errorbar(row["mean"], y + 0.22, xerr=row["std"] or 0, fmt="|", color=_INK, markersize=7, linewidth=1.1)
     if result["no_harm"]:
         axes.axvline(result["no_harm"]["alone"], color=_SINGLE, linestyle="--", linewidth=1.5, zorder=1)
+    lines_of(axes, names, labelled, result["larger_is_better"])
+    axes.set_title(f"{result['data']}: {result['metric']}", fontsize=9.5, color=_INK)
+
+
+def lines_of(axes: Axes, names: Sequence[str], labelled: bool, larger_is_better: bool) -> None:
+    """A line for each name, the first on top; what is better is always to the right."""
     axes.set_yticks(range(len(names)), names if labelled else [""] * len(names))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -67,10 +73,8 @@ def _panel(axes: Axes, result: Mapping[str, Any], names: Sequence[str], labelled
     axes.set_axisbelow(True)
     for side in ("left", "top", "right"):
         axes.spines[side].set_visible(False)
-    # better is always to the right
-    if not result["larger_is_better"]:
+    if not larger_is_better:
         axes.invert_xaxis()
-    axes.set_title(f"{result['data']}: {result['metric']}", fontsize=9.5, color=_INK)
 
 
 def _handles() -> list[Line2D]:

@@ -12,12 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
 
 from hetgraph.files import write_atomically
 
+from .comparison_plot import lines_of
+
 COLUMNS = 3
-_INK, _GRID = "#222222", "#e2e2dc"
+_INK = "#222222"
 # Okabe and Ito's colours; the marker repeats the difference
 _STYLE = {"none": ("#009e73", "s"), "graph": ("#d55e00", "D")}
 _OTHER = ("#0072b2", "o")
@@ -37,17 +38,15 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
             name: [run["scores"][kind][result["metric"]] for run in result["runs"] if run["condition"] == name]
             for name in conditions
         }
-        _panel(axes, scores, labelled=i % COLUMNS == 0)
+        _panel(axes, scores, i % COLUMNS == 0, result["larger_is_better"])
         axes.set_title(kind if len(kinds) > 1 else result["data"], fontsize=10, color=_INK)
         axes.set_xlabel(f"test {result['metric']}", fontsize=8.5, color=_INK)
-        if not result["larger_is_better"]:
-            axes.invert_xaxis()  # better is always to the right
     picture = io.BytesIO()
     figure.savefig(picture, format="png", facecolor="white", metadata={"Software": None})
     write_atomically(path, picture.getvalue())
 
 
-def _panel(axes: Axes, scores: Mapping[str, list[float]], labelled: bool) -> None:
+def _panel(axes: Axes, scores: Mapping[str, list[float]], labelled: bool, larger_is_better: bool) -> None:
     for y, (name, own) in enumerate(scores.items()):
         colour, marker = _STYLE.get(name, _OTHER)
         place = [y - 0.12] * len(own)
@@ -56,12 +55,4 @@ def _panel(axes: Axes, scores: Mapping[str, list[float]], labelled: bool) -> Non
         axes.errorbar(statistics.fmean(own), y + 0.22, xerr=spread, fmt="|", color=_INK, markersize=7, linewidth=1.1)
     if scores.get("none"):
         axes.axvline(statistics.fmean(scores["none"]), color=_STYLE["none"][0], linestyle="--", linewidth=1.2, zorder=1)
-    axes.set_yticks(range(len(scores)), list(scores) if labelled else [""] * len(scores))
-    axes.set_ylim(len(scores) - 0.4, -0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(labelsize=8.5, colors=_INK)
-    axes.grid(axis="x", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("left", "top", "right"):
-        axes.spines[side].set_visible(False)
+    lines_of(axes, list(scores), labelled, larger_is_better)
