@@ -39,6 +39,7 @@ from hetgraph.kg.sources import POLARITY, SYNSET, wordnet
 from hetgraph.kg.wordnet import read_senses
 from hetgraph.tasks import datasets
 from hetgraph.tasks.datasets import Dataset, data_folder
+from hetgraph.tasks.datasets.daquar import class_names
 from hetgraph.tasks.datasets.reading import read_table
 from hetgraph.tasks.datasets.scenes_fusion import BARE, generated, questions
 from hetgraph.tasks.datasets.tuxpaint import stamps
@@ -248,8 +249,7 @@ class Daquar:
     def __call__(self, seed: int) -> Linked:
         base = datasets.load("daquar", self.folder, cache=self.cache)
         graph, linker = nouns("hypernym", "instance_hypernym", "part_meronym", "part_holonym")
-        names = (data_folder("daquar", self.folder) / "coco_classes.txt").read_text().split("\n")
-        objects = RegionLinker(linker, [name for name in names if name])
+        objects = RegionLinker(linker, class_names(data_folder("daquar", self.folder)))
         links = {}
         for sample in (*base.train, *(base.valid or ()), *base.test):
             name = str(sample.id)

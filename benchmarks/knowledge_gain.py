@@ -23,7 +23,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hetgraph.compare import SMALLER_IS_BETTER, Comparison, paired
+from hetgraph.compare import SMALLER_IS_BETTER, paired
 from hetgraph.comparison_runs import make_model, parameters
 from hetgraph.errors import HetgraphError
 from hetgraph.files import write_atomically
 from hetgraph.kg import KnowledgeGraph, permute_relations, permute_tails, random_arcs
-from hetgraph.tasks.datasets.suggested import SUGGESTED
-from hetgraph.training import TrainingSettings, evaluate, fit
+from hetgraph.tasks.running import TaskSettings, suggested
+from hetgraph.training import evaluate, fit
 
 from .knowledge_data import NAMES, Linked
 from .knowledge_plot import draw
@@ -55,30 +55,13 @@ ALL = "all"
 """The name of the whole test part among the kinds of its samples."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What one run depends on, beside its condition and seed."""
-
-    width: int
-    layers: int
-    heads: int
-    dropout: float
-    training: dict[str, Any]
-
-    @classmethod
-    def of(cls, comparison: Comparison) -> Settings:
-        """The first configuration of what ``hetgraph compare`` suggests for a data set."""
-        training = {**asdict(comparison.training), "lr": comparison.lr[0]}
-        return cls(comparison.width, comparison.layers, comparison.heads, comparison.dropout[0], training)
-
-
-def outcome(source: Linked, condition: str, seed: int, settings: Settings) -> dict[str, Any]:
+def outcome(source: Linked, condition: str, seed: int, settings: TaskSettings) -> dict[str, Any]:
     """Train under one condition and score the test part: kind -> metrics."""
     control = CONDITIONS[condition]
     data = source.data(None if control is None else control(source.graph, seed))
     torch.manual_seed(seed)
-    model = make_model(data, "graph", settings.width, settings.layers, settings.heads, settings.dropout)
-    training = replace(TrainingSettings(**settings.training), seed=seed, standardize=data.standardize)
+    model = make_model(data, settings.method, settings.width, settings.layers, settings.heads, settings.dropout)
+    training = replace(settings.training, seed=seed, standardize=data.standardize)
     history = fit(model, data.train, valid=data.valid or None, settings=training, progress=False)
     scores = {ALL: evaluate(model, data.test)}
     for kind, names in source.kinds.items():
@@ -99,7 +82,7 @@ def outcome(source: Linked, condition: str, seed: int, settings: Settings) -> di
 def measure(
     source: Callable[[int], Linked],
     seeds: Sequence[int],
-    settings: Settings,
+    settings: TaskSettings,
     path: Path,
     conditions: Sequence[str] = tuple(CONDITIONS),
     watch: Callable[[str], object] = lambda title: None,
@@ -191,7 +174,7 @@ def main(given: Sequence[str] | None = None) -> None:
     source = NAMES[arguments.name](arguments.data, arguments.cache)
     more = {} if arguments.epochs is None else {"epochs": arguments.epochs}
     own = getattr(source, "settings", {})
-    settings = Settings.of(Comparison.using({**SUGGESTED[source.suggested], **own, **more}))
+    settings = suggested(source.suggested, **{**own, **more})
     console = Console(highlight=False)
     result = measure(
         source, range(arguments.seeds), settings, arguments.json, watch=lambda title: console.print(title, markup=False)

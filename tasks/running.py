@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from ..comparison_runs import make_model
 from ..errors import HetgraphError
-from ..fusion import Fusion
 from ..predictor import Predictor
 from ..training import TrainingSettings, fit
 from .datasets import Dataset
@@ -82,16 +82,7 @@ def train(
     s = settings or suggested(data.name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        fusion = Fusion(
-            data.schema,
-            s.width,
-            layers=s.layers,
-            heads=s.heads,
-            method=s.method,
-            dropout=s.dropout,
-            group=data.group,
-        )
-        model = Predictor(fusion, data.objective, s.dropout)
+        model = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout)
         training = replace(s.training, seed=seed, standardize=data.standardize)
         fit(model, data.train, valid=data.valid, settings=training, folder=folder, progress=progress)
     return model

@@ -12,11 +12,13 @@ import torch
 
 from benchmarks import knowledge_gain
 from benchmarks.knowledge_data import Linked, dictionary, senses
-from benchmarks.knowledge_gain import CONDITIONS, Settings, gain, measure, outcome, table, values
+from benchmarks.knowledge_gain import CONDITIONS, gain, measure, outcome, table, values
 from hetgraph import HetgraphError, NodeType, Sample, Schema
 from hetgraph.kg import KHopRetriever, KnowledgeGraph, Link, load_kg
 from hetgraph.objectives import Classification
 from hetgraph.tasks.datasets import Dataset
+from hetgraph.tasks.running import TaskSettings
+from hetgraph.training import TrainingSettings
 
 TOLD = [
     (0, "fleur", "fr"),
@@ -26,8 +28,8 @@ TOLD = [
     (2, "tree", "en"),
     (3, "ki", "eu"),
 ]
-TRAINING = {"epochs": 12, "batch_size": 16, "lr": 5e-3, "patience": 12}
-SETTINGS = Settings(width=16, layers=2, heads=2, dropout=0.0, training=TRAINING)
+TRAINING = TrainingSettings(epochs=12, batch_size=16, lr=5e-3, patience=12)
+SETTINGS = TaskSettings(width=16, layers=2, heads=2, dropout=0.0, training=TRAINING)
 
 
 def toy(seed: int, count: int = 90) -> Linked:
@@ -78,7 +80,7 @@ def test_only_the_true_graph_answers() -> None:
 
 def test_a_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, told = tmp_path / "gain.json", list[str]()
-    few = replace(SETTINGS, training={**TRAINING, "epochs": 1})
+    few = replace(SETTINGS, training=replace(TRAINING, epochs=1))
     first = measure(toy, [0], few, path, ["none", "graph"], told.append)
     again = measure(toy, [0, 1], few, path, ["none", "graph"], told.append)
     assert told == [f"toy: {condition}, seed {seed}" for seed in (0, 1) for condition in ("none", "graph")]

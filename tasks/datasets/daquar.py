@@ -8,7 +8,6 @@ of COCO by number) with their names in ``coco_classes.txt``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,11 @@ import numpy as np
 
 from ...encoders import Encoder
 from ...errors import HetgraphError
-from ...objectives import Answering
-from ...sample import Sample
 from ...schema import NodeType
 from . import Dataset, data_folder
 from .official import daquar as official
 from .official.parts import Question
-from .questions import Phrases, about, encoded, grid_boxes, held_out, regions, schema
+from .questions import dataset, held_out, regions
 from .reading import read_arrays
 
 TITLE = "DAQUAR"
@@ -90,47 +87,29 @@ def _load(
         [q for q in found.part(part) if q.answers and (every or len(q.answers) == 1)] for part in official.PARTS
     )
     train, valid = held_out(train, lambda question: question.image, VALIDATION)
-    parts = (train, valid, test)
     pictures = regions(TITLE, source / REGIONS, {question.image for question in train})
     objects = detections(source)
-    for question in (q for part in parts for q in part):
-        if question.image not in pictures or question.image not in objects:
-            raise HetgraphError(f"{TITLE}: question {question.id!r}: no features of picture {question.image!r}")
-    phrases = Phrases(question.question for question in train)
-    tokens, width, used = encoded([q.question for part in parts for q in part], encoder, cache)
-    boxes = grid_boxes(whole=True)
 
-    def sample(question: Question) -> Sample:
+    def more(question: Question) -> dict[str, Any]:
         seen = objects[question.image]
-        nodes: dict[str, Any] = {
-            "question": phrases.node(question.question),
-            "token": tokens[question.question],
-            "region": {"x": pictures[question.image], "box": boxes},
-            "object": {"x": seen.x, "box": seen.box} if len(seen.x) else None,
-            "count": seen.count,
-        }
-        return Sample(id=question.id, target=", ".join(question.answers), nodes=nodes)
+        return {"object": {"x": seen.x, "box": seen.box} if len(seen.x) else None, "count": seen.count}
 
     kinds = len(next(iter(objects.values())).count[0])
-    nodes = [
-        NodeType("question", len(phrases)),
-        NodeType("token", width, optional={"span": 2}),
-        NodeType("region", next(iter(pictures.values())).shape[1], fields={"box": 4}),
-        NodeType("object", kinds + 1, fields={"box": 4}),
-        NodeType("count", kinds),
-    ]
-    learnt, validating, tested = ([sample(question) for question in part] for part in parts)
-    return Dataset(
+    return dataset(
         name,
-        schema(nodes),
-        learnt,
-        validating,
-        tested,
-        Answering(tuple(sorted({sample.target for sample in learnt}))),
-        standardize=False,
-        notes=f"official split; tokens by {used}. {'All questions' if every else 'Questions with one word as answer'}; "
-        "answers that training does not have count as wrong. A tenth of the training pictures validates.",
-        about={question.id: about(question) for part in parts for question in part},
+        TITLE,
+        (train, valid, test),
+        {picture: own for picture, own in pictures.items() if picture in objects},
+        encoder,
+        cache,
+        answer=lambda question: ", ".join(question.answers),
+        notes=lambda used: (
+            f"official split; tokens by {used}. "
+            f"{'All questions' if every else 'Questions with one word as answer'}; "
+            "answers that training does not have count as wrong. A tenth of the training pictures validates."
+        ),
+        types=(NodeType("object", kinds + 1, fields={"box": 4}), NodeType("count", kinds)),
+        more=more,
     )
 
 
@@ -141,7 +120,7 @@ def detections(source: Path) -> dict[str, Detections]:
         HetgraphError: a file is missing, or its arrays do not fit.
     """
     arrays = read_arrays(TITLE, source / DETECTIONS, ("image", "boxes", "score", "cls"))
-    count = len(_names(source / CLASSES))
+    count = len(class_names(source))
     boxes, score, cls = (arrays[name] for name in ("boxes", "score", "cls"))
     shape = score.shape
     if len(shape) != 2 or len(arrays["image"]) != shape[0] or boxes.shape != (*shape, 4) or cls.shape != shape:
@@ -164,7 +143,13 @@ def detections(source: Path) -> dict[str, Detections]:
     return found
 
 
-def _names(path: Path) -> Sequence[str]:
+def class_names(source: Path) -> list[str]:
+    """The names of the detected classes, by number.
+
+    Raises:
+        HetgraphError: there is no such file.
+    """
+    path = source / CLASSES
     if not path.is_file():
         raise HetgraphError(f"{TITLE}: no file {path}")
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

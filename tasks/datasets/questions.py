@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,10 @@ from ...encoders.base import Nodes
 from ...encoders.cache import Cached
 from ...encoders.text import words
 from ...errors import HetgraphError
+from ...objectives import Answering
+from ...sample import Sample
 from ...schema import EdgeType, NodeType, Schema
+from . import Dataset
 from .official.parts import Question
 from .reading import CLIP, read_arrays
 
@@ -125,6 +128,71 @@ def schema(nodes: Sequence[NodeType]) -> Schema:
     across += [("token", "region"), ("token", "object"), ("object", "region")]
     edges += [EdgeType(*ends, rule=rules.all_pairs) for a, b in across for ends in ((a, "with", b), (b, "with", a))]
     return Schema(nodes, [edge for edge in edges if {edge.src, edge.dst} <= known])
+
+
+def dataset(
+    name: str,
+    title: str,
+    parts: Sequence[Sequence[Question]],
+    pictures: Mapping[str, np.ndarray],
+    encoder: Encoder | None,
+    cache: str | Path | None,
+    *,
+    answer: Callable[[Question], str],
+    notes: Callable[[str], str],
+    kind: Callable[[Question], str] = lambda question: "",
+    types: Sequence[NodeType] = (),
+    more: Callable[[Question], dict[str, Any]] = lambda question: {},
+) -> Dataset:
+    """Questions with the regions of their pictures as a data set: answers are those of the training part.
+
+    Args:
+        name, title: of the data set, and of its messages.
+        parts: training, validation and test questions.
+        pictures: picture -> its regions, the last of the whole picture.
+        encoder, cache: see :func:`encoded`.
+        answer: the answer that counts.
+        notes: from the name of the encoder.
+        kind: as which a question is scored apart.
+        types, more: further node types, and their nodes.
+
+    Raises:
+        HetgraphError: a question's picture has no features, or no word occurs often enough.
+    """
+    for question in (q for part in parts for q in part):
+        if question.image not in pictures:
+            raise HetgraphError(f"{title}: question {question.id!r}: no features of picture {question.image!r}")
+    phrases = Phrases(question.question for question in parts[0])
+    tokens, width, used = encoded([q.question for part in parts for q in part], encoder, cache)
+    boxes = grid_boxes(whole=True)
+
+    def sample(question: Question) -> Sample:
+        nodes: dict[str, Any] = {
+            "question": phrases.node(question.question),
+            "token": tokens[question.question],
+            "region": {"x": pictures[question.image], "box": boxes},
+            **more(question),
+        }
+        return Sample(id=question.id, target=answer(question), nodes=nodes)
+
+    learnt, validating, tested = ([sample(question) for question in part] for part in parts)
+    nodes = [
+        NodeType("question", len(phrases)),
+        NodeType("token", width, optional={"span": 2}),
+        NodeType("region", next(iter(pictures.values())).shape[1], fields={"box": 4}),
+        *types,
+    ]
+    return Dataset(
+        name,
+        schema(nodes),
+        learnt,
+        validating,
+        tested,
+        Answering(tuple(sorted({sample.target for sample in learnt}))),
+        standardize=False,
+        notes=notes(used),
+        about={q.id: about(q, kind(q)) for part in parts for q in part},
+    )
 
 
 def about(question: Question, kind: str = "", picture: Any = None) -> dict[str, Any]:

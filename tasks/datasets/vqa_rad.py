@@ -7,17 +7,12 @@ Reads the official questions (:mod:`.official.vqa_rad`) and ``effnet_lite0_regio
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ...encoders import Encoder
-from ...errors import HetgraphError
-from ...objectives import Answering
-from ...sample import Sample
-from ...schema import NodeType
 from . import Dataset, data_folder
 from .official import vqa_rad as official_files
 from .official.parts import Question
-from .questions import Phrases, about, encoded, grid_boxes, held_out, regions, schema
+from .questions import dataset, held_out, regions
 
 TITLE = "VQA-RAD"
 REGIONS = "effnet_lite0_regions_pca256.npz"
@@ -76,43 +71,22 @@ def _load(
     found = official_files.read(source, split=split)
     every, test = (found.part(part) for part in official_files.PARTS)
     train, valid = held_out(every, _fact if split == "official" else (lambda question: question.image), VALIDATION)
-    parts = (train, valid, test)
     pictures = regions(TITLE, source / REGIONS, {question.image for question in train})
-    for question in (q for part in parts for q in part):
-        if question.image not in pictures:
-            raise HetgraphError(f"{TITLE}: question {question.id!r}: no features of picture {question.image!r}")
-    phrases = Phrases(question.question for question in train)
-    tokens, width, used = encoded([q.question for part in parts for q in part], encoder, cache)
-    boxes = grid_boxes(whole=True)
-
-    def sample(question: Question) -> Sample:
-        nodes: dict[str, Any] = {
-            "question": phrases.node(question.question),
-            "token": tokens[question.question],
-            "region": {"x": pictures[question.image], "box": boxes},
-        }
-        return Sample(id=question.id, target=answer_of(question), nodes=nodes)
-
-    learnt, validating, tested = ([sample(question) for question in part] for part in parts)
-    nodes = [
-        NodeType("question", len(phrases)),
-        NodeType("token", width, optional={"span": 2}),
-        NodeType("region", next(iter(pictures.values())).shape[1], fields={"box": 4}),
-    ]
     known = {
         "official": "Official split: every test picture is also in training, so that what a model knows of a picture "
         "answers questions about it; report vqa_rad_disjoint beside it.",
         "image-disjoint": "No picture is in two parts.",
     }
-    return Dataset(
+    return dataset(
         name,
-        schema(nodes),
-        learnt,
-        validating,
-        tested,
-        Answering(tuple(sorted({sample.target for sample in learnt}))),
-        standardize=False,
-        notes=f"{known[split]} Tokens by {used}. Answers in lower case; those that training does not have count as "
-        "wrong.",
-        about={q.id: about(q, q.more["answer_type"].lower()) for part in parts for q in part},
+        TITLE,
+        (train, valid, test),
+        pictures,
+        encoder,
+        cache,
+        answer=answer_of,
+        notes=lambda used: (
+            f"{known[split]} Tokens by {used}. Answers in lower case; those that training does not have count as wrong."
+        ),
+        kind=lambda question: question.more["answer_type"].lower(),
     )
