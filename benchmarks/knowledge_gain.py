@@ -20,7 +20,6 @@ An interrupted run goes on with what FILE holds. NAME: see ``benchmarks.knowledg
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -33,14 +32,13 @@ from rich.table import Table
 
 from hetgraph.compare import SMALLER_IS_BETTER, paired
 from hetgraph.comparison_runs import make_model, parameters
-from hetgraph.errors import HetgraphError
-from hetgraph.files import write_atomically
 from hetgraph.kg import KnowledgeGraph, permute_relations, permute_tails, random_arcs
 from hetgraph.tasks.running import TaskSettings, suggested
 from hetgraph.training import evaluate, fit
 
 from .knowledge_data import NAMES, Linked
 from .knowledge_plot import draw
+from .runs import Key, keep, spread
 
 Control = Callable[[KnowledgeGraph, int], KnowledgeGraph]
 CONDITIONS: dict[str, Control | None] = {
@@ -68,8 +66,6 @@ def outcome(source: Linked, condition: str, seed: int, settings: TaskSettings) -
         scores[kind] = evaluate(model, [sample for sample in data.test if sample.id in names])
     entities = [len(sample.nodes["entity"]["x"]) if "entity" in sample.nodes else 0 for sample in data.test]
     return {
-        "condition": condition,
-        "seed": seed,
         "scores": scores,
         "valid": evaluate(model, data.valid) if data.valid else None,
         "epochs": len(history.loss),
@@ -101,24 +97,17 @@ def measure(
         "notes": first.notes,
         "settings": asdict(settings),
     }
-    head = json.loads(json.dumps(head))
-    runs: list[dict[str, Any]] = []
-    if path.exists():
-        kept = json.loads(path.read_text())
-        if any(kept.get(name) != value for name, value in head.items()):
-            raise HetgraphError(f"{path} holds runs with other settings; move it away or name another file")
-        runs = kept["runs"]
-    done = {(run["condition"], run["seed"]) for run in runs}
-    for seed in seeds:
-        current = first if seed == seeds[0] else None
-        for condition in conditions:
-            if (condition, seed) in done:
-                continue
-            current = current or source(seed)
-            watch(f"{first.name}: {condition}, seed {seed}")
-            runs.append(outcome(current, condition, seed, settings))
-            write_atomically(path, json.dumps({**head, "runs": runs}, indent=1) + "\n")
-    return {**head, "runs": runs}
+    held = {seeds[0]: first}
+
+    def run(key: Key) -> dict[str, Any]:
+        seed = key["seed"]
+        if seed not in held:
+            held.clear()
+            held[seed] = source(seed)
+        return outcome(held[seed], key["condition"], seed, settings)
+
+    keys = [{"condition": condition, "seed": seed} for seed in seeds for condition in conditions]
+    return keep(path, head, keys, run, watch)
 
 
 def values(result: Mapping[str, Any], condition: str, kind: str = ALL) -> dict[str, float]:
@@ -148,8 +137,7 @@ def table(result: Mapping[str, Any]) -> Table:
         cells = []
         for kind in kinds:
             own = list(values(result, condition, kind).values())
-            spread = f" ± {statistics.stdev(own):.3f}" if len(own) > 1 else ""
-            cells.append(f"{statistics.fmean(own):.3f}{spread}")
+            cells.append(spread(own))
             more, error = gain(result, condition, kind)
             noise = "" if error is None else f" ± {error:.3f}"
             cells.append("" if condition == "none" else f"{more:+.3f}{noise}")

@@ -83,7 +83,12 @@ def test_a_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
     few = replace(SETTINGS, training=replace(TRAINING, epochs=1))
     first = measure(toy, [0], few, path, ["none", "graph"], told.append)
     again = measure(toy, [0, 1], few, path, ["none", "graph"], told.append)
-    assert told == [f"toy: {condition}, seed {seed}" for seed in (0, 1) for condition in ("none", "graph")]
+    assert told == [
+        "1 of 2: condition none, seed 0",
+        "2 of 2: condition graph, seed 0",
+        "3 of 4: condition none, seed 1",
+        "4 of 4: condition graph, seed 1",
+    ]
     assert again["runs"][:2] == first["runs"]
     assert json.loads(path.read_text()) == again
     own, other = values(again, "graph"), values(again, "none")
