@@ -11,6 +11,8 @@ other seeds.
 Linking: 100,000 names of one to four made-up words, and texts of twelve words, a third of them with a word that has an
 accent. The peer is a plain dictionary in which every run of words is looked up, the longest first.
 
+Asking: an Oxigraph server on this machine for the neighbours of 100 entities, in one call and one by one.
+
 Before anything is timed: both libraries read the same triples; without a limit ours cuts out exactly what PyG does; the
 scores of push are below those of 200 power iterations by at most eps times the degree; numba and numpy agree in
 every bit; of every text the names that are found are those of the longest matches by brute force.
@@ -36,6 +38,7 @@ import torch
 from hetgraph.kg import AliasLinker, KHopRetriever, KnowledgeGraph, PPRRetriever, load_kg
 
 from .common import Setting, arguments, finish
+from .knowledge_endpoint import looking_up
 from .memory import in_fresh_process, peak_bytes
 from .standard import alternate, summary
 
@@ -295,6 +298,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # a file is read for half a minute: a few rounds are enough
         settings += loading(entities, lines, min(found.rounds, 3), Path(folder))
+        asked = Path(folder) / "asked.nt"
+        write_triples(asked, entities, min(lines, 100_000))
+        settings.append(looking_up(asked, min(lines, 100_000), min(found.rounds, 10)))
     graph = random_graph(nodes, arcs)
     sets = seed_sets(nodes, found.rounds + 1)
     settings += [hops(graph, sets, found.rounds), pagerank(graph, sets, found.rounds)]

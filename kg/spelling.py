@@ -44,19 +44,25 @@ class Read(NamedTuple):
     folded: str
     moved: list[tuple[int, int, int, int]]
 
-    def spans(self) -> list[Span]:
-        """The characters of the text that each word covers."""
-        out = []
+    def edges(self) -> tuple[list[int], list[int]]:
+        """The characters of the text at which the words begin, and those behind their ends."""
+        starts, ends = [], []
         find, at = self.folded.find, 0
         for word in self.words:
             # between words there is nothing but space
             start = find(word, at)
             at = start + len(word)
-            out.append((start, at))
+            starts.append(start)
+            ends.append(at)
         if self.moved:
             begins = [piece[0] for piece in self.moved]
-            out = [(self._place(begins, a, 2), self._place(begins, b - 1, 3)) for a, b in out]
-        return out
+            starts = [self._place(begins, start, 2) for start in starts]
+            ends = [self._place(begins, end - 1, 3) for end in ends]
+        return starts, ends
+
+    def spans(self) -> list[Span]:
+        """The characters of the text that each word covers."""
+        return list(zip(*self.edges(), strict=True))
 
     def _place(self, begins: list[int], at: int, side: int) -> int:
         """Where in the text the character ``at`` begins (side 2) or ends (side 3)."""
