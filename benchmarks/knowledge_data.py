@@ -39,7 +39,7 @@ from hetgraph.kg.sources import POLARITY, SYNSET, wordnet
 from hetgraph.kg.wordnet import read_senses
 from hetgraph.tasks import datasets
 from hetgraph.tasks.datasets import Dataset, data_folder
-from hetgraph.tasks.datasets.daquar import class_names
+from hetgraph.tasks.datasets.daquar import class_names, detections
 from hetgraph.tasks.datasets.reading import read_table
 from hetgraph.tasks.datasets.scenes_fusion import BARE, generated, questions
 from hetgraph.tasks.datasets.tuxpaint import stamps
@@ -249,13 +249,14 @@ class Daquar:
     def __call__(self, seed: int) -> Linked:
         base = datasets.load("daquar", self.folder, cache=self.cache)
         graph, linker = nouns("hypernym", "instance_hypernym", "part_meronym", "part_holonym")
-        objects = RegionLinker(linker, class_names(data_folder("daquar", self.folder)))
+        source = data_folder("daquar", self.folder)
+        objects, seen = RegionLinker(linker, class_names(source)), detections(source)
         links = {}
         for sample in (*base.train, *(base.valid or ()), *base.test):
             name = str(sample.id)
             links[name] = linker.link(base.about[name]["question"])
             if "object" in sample.nodes:
-                x = sample.nodes["object"]["x"]
+                x = seen[base.about[name]["image"]].x
                 links[name] += objects.link(x[:, :-1].argmax(1).tolist(), x[:, -1].tolist(), type="object")
         options = {**upwards(self.cache), "depicts": ("object",)}
         return Linked("daquar", base, graph, links, options, notes=WORDNET_NOTE)

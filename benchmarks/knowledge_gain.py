@@ -58,7 +58,8 @@ def outcome(source: Linked, condition: str, seed: int, settings: TaskSettings) -
     control = CONDITIONS[condition]
     data = source.data(None if control is None else control(source.graph, seed))
     torch.manual_seed(seed)
-    model = make_model(data, settings.method, settings.width, settings.layers, settings.heads, settings.dropout)
+    s = settings
+    model = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout, norm=s.norm)
     training = replace(settings.training, seed=seed, standardize=data.standardize)
     history = fit(model, data.train, valid=data.valid or None, settings=training, progress=False)
     scores = {ALL: evaluate(model, data.test)}

@@ -29,8 +29,8 @@ from hetgraph.kg import EmbeddingConfig, Splits, fit_embeddings, frequency_score
 from .common import cpu, versions
 
 SETTINGS: dict[str, EmbeddingConfig] = {
-    "fb15k237": EmbeddingConfig("complex", dim=256, epochs=5, batch=1024, n3=0.05, bfloat16=True),
-    "wn18rr": EmbeddingConfig("complex", dim=256, epochs=4, batch=512, n3=0.1, candidates=4096, bfloat16=True),
+    "fb15k237": EmbeddingConfig("complex", dim=128, epochs=8, batch=1024, n3=0.05, candidates=2048),
+    "wn18rr": EmbeddingConfig("complex", dim=256, epochs=4, batch=512, n3=0.1, candidates=2048),
 }
 OTHER = EmbeddingConfig("complex", dim=128, epochs=60, batch=256, n3=0.02)
 """For sets that are not named above."""

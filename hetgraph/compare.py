@@ -66,6 +66,7 @@ class Comparison:
         training: everything else about training.
         single: also train ``graph`` on each modality alone.
         subsets: also score the test part with every subset of the modalities.
+        norm: normalise Z in front of the head, see :class:`~hetgraph.predictor.Predictor`.
         metric: what the result is ordered by; None: the objective's main metric. Settings are always chosen by the
             main metric.
     """
@@ -84,6 +85,7 @@ class Comparison:
     )
     single: bool = False
     subsets: bool = False
+    norm: bool = False
     metric: str | None = None
 
     @classmethod
@@ -287,6 +289,7 @@ class _Comparing:
             contender.removed,
             final,
             final and s.subsets and not contender.removed,
+            s.norm,
         )
 
     def _tune(self) -> dict[str, tuple[float, float]]:

@@ -103,6 +103,7 @@ class Run:
         removed: node types the model never sees, neither in training nor in the test.
         final: score the test part; the others are for tuning and do not touch it.
         subsets: also score the test part with every subset of the modalities.
+        norm: normalise Z in front of the head.
     """
 
     method: str
@@ -114,6 +115,7 @@ class Run:
     removed: tuple[str, ...] = ()
     final: bool = False
     subsets: bool = False
+    norm: bool = False
 
     @property
     def seed(self) -> int:
@@ -147,16 +149,23 @@ def modalities(data: Data) -> tuple[str, ...]:
 
 
 def make_model(
-    data: Data, method: str, width: int, layers: int, heads: int, dropout: float = 0.0, removed: Sequence[str] = ()
+    data: Data,
+    method: str,
+    width: int,
+    layers: int,
+    heads: int,
+    dropout: float = 0.0,
+    removed: Sequence[str] = (),
+    norm: bool = False,
 ) -> Predictor:
-    """A model for the data; of the schema only what is not removed."""
+    """A model for the data; of the schema only what is not removed; ``norm`` as for :class:`Predictor`."""
     schema = data.schema
     if removed:
         nodes = [node for name, node in schema.nodes.items() if name not in removed]
         edges = [e for (src, _, dst), e in schema.edges.items() if src not in removed and dst not in removed]
         schema = Schema(nodes, edges)
     fusion = Fusion(schema, width, layers=layers, heads=heads, method=method, dropout=dropout, group=data.group)
-    return Predictor(fusion, data.objective, dropout)
+    return Predictor(fusion, data.objective, dropout, norm)
 
 
 def parameters(model: Predictor) -> int:
@@ -172,7 +181,7 @@ def execute(data: Data, run: Run) -> dict[str, Any]:
     """
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)
-        model = make_model(data, run.method, run.width, run.layers, run.heads, run.dropout, run.removed)
+        model = make_model(data, run.method, run.width, run.layers, run.heads, run.dropout, run.removed, run.norm)
         train = _seen(data.train, run.removed, data.group)
         valid = None if data.valid is None else _seen(data.valid, run.removed, data.group)
         if not len(train):

@@ -141,11 +141,12 @@ class Answering(Classification):
 
     def encode(self, targets: Sequence[Any], ids: Sequence[str]) -> Tensor:
         known = set(self.classes)
-        rows: list[Tensor] = []
-        for target, name in zip(targets, ids, strict=True):
-            beyond = isinstance(target, str) and target not in known
-            rows.append(torch.tensor([len(self.classes)]) if beyond else super().encode([target], [name]))
-        return torch.cat(rows)
+        beyond = [isinstance(target, str) and target not in known for target in targets]
+        # an unknown answer stands in as the first class, until its place is overwritten
+        rows = super().encode([self.classes[0] if b else t for t, b in zip(targets, beyond, strict=True)], ids)
+        sizes = [1 if isinstance(target, str) else as_tensor(target, "target").numel() for target in targets]
+        rows[torch.tensor(beyond).repeat_interleave(torch.tensor(sizes))] = len(self.classes)
+        return rows
 
     def losses(self, scores: Tensor, target: Tensor) -> Tensor:
         return functional.cross_entropy(

@@ -33,20 +33,23 @@ class Predictor(Pretrained, library_name="hetgraph", tags=["multimodal", "graph"
         fusion: gives Z ``[S, width]``.
         objective: what is predicted.
         dropout: probability inside the head.
+        norm: normalise Z in front of the head (layer normalisation: Ba et al., 2016). Worth it with many classes:
+            Z is a mean over the node types, and small at first.
     """
 
-    def __init__(self, fusion: Fusion, objective: Objective, dropout: float = 0.1) -> None:
+    def __init__(self, fusion: Fusion, objective: Objective, dropout: float = 0.1, norm: bool = False) -> None:
         super().__init__()
         self.fusion = fusion
         self.schema = fusion.schema
         self.objective = objective
-        self.dropout = dropout
+        self.dropout, self.norm = dropout, norm
         late = fusion.network.decisions
         self.head = nn.ModuleList([self._head() for _ in self.schema.nodes]) if late else self._head()
         self.auxiliary: ModalityHeads | None = None
 
     def _head(self) -> nn.Sequential:
         return nn.Sequential(
+            *([nn.LayerNorm(self.fusion.width)] if self.norm else []),
             nn.Linear(self.fusion.width, self.fusion.width),
             nn.GELU(),
             nn.Dropout(self.dropout),
@@ -64,12 +67,16 @@ class Predictor(Pretrained, library_name="hetgraph", tags=["multimodal", "graph"
         return Prediction(torch.stack(scores).sum(0), fused)
 
     def to_config(self) -> dict[str, Any]:
-        return {**self.fusion.to_config(), "objective": self.objective.to_json(), "head_dropout": self.dropout}
+        config = {**self.fusion.to_config(), "objective": self.objective.to_json(), "head_dropout": self.dropout}
+        # left out where there is none: models that were saved before know of no such thing
+        return {**config, "head_norm": True} if self.norm else config
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], rules: Rules | None = None) -> Predictor:
         fusion = Fusion(schema_of(config, rules), **config["settings"])
-        return cls(fusion, objective_from_json(config["objective"]), config["head_dropout"])
+        return cls(
+            fusion, objective_from_json(config["objective"]), config["head_dropout"], config.get("head_norm", False)
+        )
 
 
 class ModalityHeads(nn.Module):

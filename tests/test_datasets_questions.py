@@ -123,14 +123,18 @@ def test_daquar_has_words_regions_objects_and_counts(tmp_path) -> None:
     assert data.objective == Answering(("cup", "lamp"))
     sample = data.test[0]
     # two lamps with 0.9 and 0.5, a person with just enough; the rest is too uncertain
-    assert sample.nodes["object"]["x"].tolist() == [
-        pytest.approx([0, 1, 0, 0.9]),
-        pytest.approx([0, 1, 0, 0.5]),
-        pytest.approx([1, 0, 0, 0.2]),
-    ]
-    assert sample.nodes["count"]["x"].tolist() == [pytest.approx([np.log(2), np.log(3), 0])]
     [tokens] = HashWords(8)(["what is on the table ?"])
-    assert torch.equal(sample.nodes["token"]["x"], tokens["x"])
+    expected = {
+        "object": torch.tensor([[0, 1, 0, 0.9], [0, 1, 0, 0.5], [1, 0, 0, 0.2]]),
+        "count": torch.tensor([[np.log(2), np.log(3), 0]]).float(),
+        "token": tokens["x"],
+    }
+    for name, features in expected.items():
+        # one scale for all of a type, so that those of training have a mean square of one
+        scale = expected[name].norm() / sample.nodes[name]["x"].norm()
+        assert torch.allclose(sample.nodes[name]["x"] * scale, features, atol=1e-5)
+        every = torch.cat([s.nodes[name]["x"] for s in data.train if name in s.nodes])
+        assert float(every.square().mean()) == pytest.approx(1, abs=1e-4)
     assert data.about[sample.id]["image"] == ROOMS[35]
     images = [{data.about[s.id]["image"] for s in part} for part in (data.train, data.valid, data.test)]
     assert not images[0] & images[1] | images[0] & images[2] | images[1] & images[2]

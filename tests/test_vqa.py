@@ -270,3 +270,13 @@ def test_the_examples_of_the_page_run_and_print_what_they_say(monkeypatch, capsy
 
 def test_the_page_names_every_data_set_with_questions() -> None:
     assert all(f"`{name}`" in PAGE for name in vqa.DATA)
+
+
+def test_wordnet_as_taxonomy_scores_as_nltk_does() -> None:
+    if not Path("/usr/share/wordnet/data.noun").is_file():
+        pytest.skip("WordNet is not installed: Debian's wordnet-base")
+    taxonomy = vqa.Taxonomy.from_wordnet()
+    # what NLTK's wup_similarity gives, the best over all noun senses
+    assert taxonomy.word_similarity("dog", "cat") == pytest.approx(0.857142857)
+    assert taxonomy.word_similarity("chair", "chair") == 1.0
+    assert taxonomy.word_similarity("garbage_bin", "chair") == 0.0

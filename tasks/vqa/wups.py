@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 
 from ...errors import HetgraphError
+from ...kg.wordnet import read_senses, read_synsets
 
 BELOW = 0.1
 """What a similarity under the threshold is multiplied by."""
@@ -33,6 +35,22 @@ class Taxonomy:
     _above: dict[str, dict[str, int]] = field(default_factory=dict, init=False, repr=False)
     _depths: dict[str, tuple[int, int]] = field(default_factory=dict, init=False, repr=False)
     _words: dict[tuple[str, str], float] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def from_wordnet(cls, folder: str | Path | None = None) -> Taxonomy:
+        """The nouns of WordNet, as the field uses them.
+
+        Args:
+            folder: as for :func:`hetgraph.kg.wordnet.read_synsets`.
+
+        Raises:
+            KnowledgeError, ParseError: no WordNet there, or a malformed line.
+        """
+        nouns = [synset for synset in read_synsets(folder) if synset.kind == "n"]
+        kinds = ("hypernym", "instance_hypernym")
+        hypernyms = {synset.name: [other for kind, other in synset.pointers if kind in kinds] for synset in nouns}
+        senses = {word.replace(" ", "_"): own for (word, part), own in read_senses(folder).items() if part == "n"}
+        return cls(hypernyms, senses)
 
     def senses_of(self, word: str) -> Sequence[str]:
         """The senses of a word; none if it is not known."""

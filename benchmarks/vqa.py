@@ -1,0 +1,143 @@
+"""Questions about pictures: every fusion method, parts of the input alone, and the graph with other edges.
+
+Per seed and with the same settings are trained
+
+* each fusion method, of a width that brings it to as many parameters as ``graph`` has;
+* ``graph`` on the question alone, and on everything but the question: the floors beside the most frequent answer;
+* ``graph`` with some edges left out or dealt out anew (:mod:`hetgraph.tasks.ablations`).
+
+    python -m benchmarks.vqa NAME --data FOLDER --json FILE [--wordnet] [--seeds 5] [--methods graph concat ...]
+
+An interrupted run goes on with what FILE holds. With ``--wordnet`` WUPS is scored, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from hetgraph.compare import paired, width_for
+from hetgraph.comparison_runs import make_model, parameters
+from hetgraph.fusion import METHODS
+from hetgraph.tasks import datasets, vqa
+from hetgraph.tasks.ablations import EDGES, ablate
+from hetgraph.tasks.datasets import Dataset
+from hetgraph.tasks.running import TaskSettings, suggested, train
+
+from .knowledge_data import only
+from .runs import Key, keep, spread
+
+WORDS = ("question", "token", "word")
+"""Node types that a question is made of."""
+QUESTION, PICTURE = "graph, question alone", "graph, picture alone"
+CONDITIONS = (*METHODS, QUESTION, PICTURE, *(f"graph, {kind}" for kind in EDGES[1:]))
+
+
+def conditioned(data: Dataset, condition: str, seed: int) -> tuple[Dataset, str]:
+    """The data as a condition has it, and the fusion method."""
+    method, _, what = condition.partition(", ")
+    words = [name for name in data.schema.nodes if name in WORDS]
+    if condition == QUESTION:
+        return only(data, *words), method
+    if condition == PICTURE:
+        return only(data, *(name for name in data.schema.nodes if name not in words)), method
+    return (ablate(data, what, seed=seed) if what else data), method
+
+
+def outcome(
+    data: Dataset, condition: str, seed: int, settings: TaskSettings, taxonomy: vqa.Taxonomy | None
+) -> dict[str, Any]:
+    """Train under one condition, and score the validation and the test part."""
+    own, method = conditioned(data, condition, seed)
+    s = replace(settings, method=method)
+    if method != "graph":
+        budget = parameters(make_model(own, "graph", s.width, s.layers, s.heads, norm=s.norm))
+        s = replace(s, width=width_for(own, method, budget, s.layers, s.heads))
+    model = train(own, s, seed=seed, progress=False)
+    # an image without the words of its question can be empty of nodes, and is then wrong
+    out: dict[str, Any] = {"width": s.width, "parameters": parameters(model)}
+    for part in ("valid", "test"):
+        samples = getattr(own, part)
+        if samples:
+            out[part] = vqa.score(vqa.predict(model, own, samples), taxonomy)
+    return out
+
+
+def majority(data: Dataset) -> float:
+    """Test accuracy of the most frequent training answer."""
+    answer = Counter(sample.target for sample in data.train).most_common(1)[0][0]
+    return sum(sample.target == answer for sample in data.test) / len(data.test)
+
+
+def scores(result: Mapping[str, Any], condition: str, metric: str = "accuracy", part: str = "test") -> dict[str, float]:
+    """Seed -> score."""
+    return {str(run["seed"]): run[part][metric] for run in result["runs"] if run["condition"] == condition}
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    """A row per condition, the best fusion method first; the difference of ``graph`` to each is paired by seed."""
+    shown = Table(title=f"{result['data']}: test, {len({run['seed'] for run in result['runs']})} seeds")
+    found = {name: scores(result, name) for name in CONDITIONS if scores(result, name)}
+    metrics = list(result["runs"][0]["test"])
+    for column in ("condition", *metrics, "graph minus it"):
+        shown.add_column(column, justify="left" if column == "condition" else "right")
+    mean = {name: sum(own.values()) / len(own) for name, own in found.items()}
+    order = sorted(found, key=lambda name: (name not in METHODS, -mean[name] if name in METHODS else 0))
+    for name in order:
+        own = [spread(list(scores(result, name, metric).values())) for metric in metrics]
+        gap = paired(found["graph"], found[name]) if name != "graph" and "graph" in found else None
+        noise = "" if gap is None or gap["standard_error"] is None else f" ± {gap['standard_error']:.3f}"
+        shown.add_row(name, *own, "" if gap is None else f"{gap['mean']:+.3f}{noise}")
+    shown.add_row("most frequent answer", f"{result['majority']:.3f}")
+    return shown
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=vqa.DATA)
+    parser.add_argument("--data", type=Path, help="folder of the data set; default: its folder in $HETGRAPH_DATA")
+    parser.add_argument("--json", type=Path, required=True, help="what was measured; an interrupted run goes on")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--methods", nargs="+", choices=CONDITIONS, default=CONDITIONS, help="conditions to train")
+    parser.add_argument("--epochs", type=int, help="other than what suits the data set")
+    parser.add_argument("--cache", type=Path, help="keeps what encoders compute")
+    parser.add_argument("--wordnet", action="store_true", help="score WUPS with the installed WordNet")
+    arguments = parser.parse_args(given)
+    # on models this small one thread is fastest, and repeats exactly
+    torch.set_num_threads(1)
+    read = partial(datasets.load, arguments.name, arguments.data, cache=arguments.cache)
+    held: dict[int, Dataset] = {0: read(seed=0)}
+    settings = suggested(arguments.name, **({} if arguments.epochs is None else {"epochs": arguments.epochs}))
+    taxonomy = vqa.Taxonomy.from_wordnet() if arguments.wordnet else None
+    head = {
+        "data": arguments.name,
+        "notes": held[0].notes,
+        "settings": asdict(settings),
+        "majority": majority(held[0]),
+        "questions": {part: len(getattr(held[0], part) or ()) for part in ("train", "valid", "test")},
+        "wups": taxonomy is not None,
+    }
+
+    def run(key: Key) -> dict[str, Any]:
+        seed = key["seed"]
+        if seed not in held:
+            held.clear()
+            held[seed] = read(seed=seed)
+        return outcome(held[seed], key["condition"], seed, settings, taxonomy)
+
+    console = Console(highlight=False)
+    keys = [{"condition": c, "seed": seed} for seed in range(arguments.seeds) for c in arguments.methods]
+    console.print(table(keep(arguments.json, head, keys, run, lambda title: console.print(title, markup=False))))
+
+
+if __name__ == "__main__":
+    main()
