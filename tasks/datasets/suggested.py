@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-# of the questions about pictures these are starting points, not chosen on validation parts yet;
-# averaged, because a few hundred validation questions choose an epoch roughly
+# the questions of one picture in ten choose an epoch roughly: weights are averaged. A second layer learns more slowly
+# and ends lower (validation accuracy 0.23 against 0.29 with one)
 _DAQUAR: dict[str, Any] = {
-    "epochs": 12,
-    "patience": 4,
+    "width": 128,
+    "layers": 1,
+    "norm": True,
+    "epochs": 10,
+    "patience": 10,
     "batch_size": 64,
     "lr": (1e-3,),
-    "dropout": (0.3,),
-    "average": 0.99,
+    "dropout": (0.4,),
+    "modality_dropout": 0.0,
+    "average": 0.98,
 }
 _VQA_RAD: dict[str, Any] = {
     "epochs": 30,
