@@ -246,7 +246,7 @@ class Daquar:
     cache: Path | None
     suggested: str = "daquar"
     # regions of pictures are left out: they make a model half as fast again, and validation no better
-    settings: Mapping[str, Any] = field(default_factory=lambda: {"epochs": 8})
+    settings: Mapping[str, Any] = field(default_factory=lambda: {"epochs": 6})
 
     def __call__(self, seed: int) -> Linked:
         base = datasets.load("daquar", self.folder, cache=self.cache)

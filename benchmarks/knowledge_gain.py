@@ -155,6 +155,7 @@ def main(given: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--plot", type=Path, help="draw the scores of every seed into this .png")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS), help="default: all")
     parser.add_argument("--epochs", type=int, help="other than what suits the data set in a comparison")
     parser.add_argument("--cache", type=Path, help="keeps what encoders compute")
     arguments = parser.parse_args(given)
@@ -165,8 +166,9 @@ def main(given: Sequence[str] | None = None) -> None:
     own = getattr(source, "settings", {})
     settings = suggested(source.suggested, **{**own, **more})
     console = Console(highlight=False)
+    seeds, path = range(arguments.seeds), arguments.json
     result = measure(
-        source, range(arguments.seeds), settings, arguments.json, watch=lambda title: console.print(title, markup=False)
+        source, seeds, settings, path, arguments.conditions, lambda title: console.print(title, markup=False)
     )
     console.print(table(result))
     if arguments.plot:

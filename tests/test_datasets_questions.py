@@ -302,14 +302,28 @@ def test_shapes_are_cells_and_words_with_changed_copies(tmp_path) -> None:
     assert not equal(data.train, other.train)
     assert {s.target for s in data.train} == {"yes", "no"}
     picture = data.about["test-1"]["picture"]
-    cells = data.test[1].nodes["cell"]["x"].numpy().reshape(3, 3, 103)
+    cells = data.test[1].nodes["cell"]["x"].numpy().reshape(3, 3, shapes.FEATURES)
     shown = picture[10:20, 20:30].astype(float) / 255
-    np.testing.assert_allclose(cells[1, 2, :100].reshape(10, 10), shown.max(2), atol=1e-6)
-    np.testing.assert_allclose(cells[1, 2, 100:], [shown[..., c].sum() / shown.sum() for c in range(3)], atol=1e-6)
+    np.testing.assert_allclose(cells[1, 2, :3], [shown[..., c].sum() / shown.sum() for c in range(3)], atol=1e-6)
     assert not shapes.cell_features(np.zeros((9, 10, 10, 3))).any()
     assert data.test[1].nodes["word"]["x"].sum(1).tolist() == [1.0] * len(ASKED[1].split())
     with pytest.raises(HetgraphError, match=r"copies must lie in 1 \.\. 96"):
         shapes.yes_no(folder, copies=97)
+
+
+def test_the_form_of_a_cell_depends_on_neither_place_nor_size() -> None:
+    cells = np.zeros((9, 10, 10, 3))
+    for cell, (place, size) in zip(cells, [((0, 0), 2), ((4, 4), 2), ((1, 3), 4)], strict=False):
+        # the lower triangle of a square, in green
+        for i in range(size):
+            cell[place[0] + i, place[1] : place[1] + i + 1, 1] = 0.8
+    found = shapes.cell_features(cells)
+    assert np.array_equal(found[0], found[1])
+    assert found[0, :3].tolist() == [0, 1, 0]
+    assert found[[0, 2], 3:5].tolist() == [pytest.approx([0.2, 0.2]), pytest.approx([0.4, 0.4])]
+    form = found[0, 5:].reshape(shapes.CROP, shapes.CROP)
+    assert np.array_equal(form, np.kron([[1, 0], [1, 1]], np.ones((3, 3))))
+    assert not found[3:].any()
 
 
 def test_the_question_says_which_cells_are_related(tmp_path) -> None:

@@ -48,8 +48,11 @@ UPRIGHT = ("above", "below")
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 COPIES = 6
 """Training samples made of one question."""
-PIXELS = 100
-"""Of a cell."""
+CROP = 6
+DARK = 0.1
+"""Pixels below it are background."""
+FEATURES = 3 + 2 + CROP**2
+"""Of a cell: colour, size, form."""
 
 
 @dataclass(frozen=True)
@@ -211,10 +214,10 @@ def yes_no(
 
 
 def cells_and_words(vocabulary: int) -> Schema:
-    """Nine cells of pixels and the words of a question, connected by what the question says of them."""
+    """Nine cells and the words of a question, connected by what the question says of them."""
     nodes = [
         NodeType("word", vocabulary, fields={"pos": 1}),
-        NodeType("cell", PIXELS + 3, fields={"box": 4}),
+        NodeType("cell", FEATURES, fields={"box": 4}),
     ]
     edges = [EdgeType(*key, rule=rules.given) for key in (FIRST, SECOND, RELATED)]
     edges += [EdgeType("word", "follows", "word", rule=rules.following), EdgeType("cell", "with", "word")]
@@ -225,14 +228,31 @@ FIRST, SECOND, RELATED = ("word", "first", "cell"), ("word", "second", "cell"), 
 
 
 def cell_features(cells: np.ndarray) -> np.ndarray:
-    """Cells ``[9, 10, 10, 3]`` in 0..1 as ``[9, 103]``: the brightest channel of every pixel, and the hue of the whole.
+    """Cells ``[9, 10, 10, 3]`` in 0..1 as ``[9, FEATURES]``: colour, size and form, each on its own.
 
-    The hue is each channel's share of all light; zeros in the dark.
+    Colour: each channel's share of all light. Size: height and width of the part that is at least half as bright as
+    the brightest pixel, as shares of the cell. Form: that part, stretched to ``CROP x CROP`` pixels, so that it does
+    not depend on place and size. Zeros in the dark.
     """
     light = cells.sum((1, 2))
     total = light.sum(1, keepdims=True)
     hue = light / np.where(total > 0, total, 1)
-    return np.concatenate([cells.max(3).reshape(-1, PIXELS), hue], 1).astype(np.float32)
+    forms = [_form(cell) for cell in cells.max(3)]
+    return np.concatenate([hue, np.stack(forms)], 1).astype(np.float32)
+
+
+def _form(bright: np.ndarray) -> np.ndarray:
+    """Height, width and the stretched picture of what is bright, ``[2 + CROP ** 2]``."""
+    lit = bright > max(0.5 * bright.max(), DARK)
+    if not lit.any():
+        return np.zeros(2 + CROP**2)
+    sides, picked = [], []
+    for axis in (1, 0):
+        places = np.flatnonzero(lit.any(axis))
+        first, size = places[0], places[-1] + 1 - places[0]
+        sides.append(size / len(bright))
+        picked.append(first + ((np.arange(CROP) + 0.5) * size / CROP).astype(int))
+    return np.concatenate([sides, lit[np.ix_(*picked)].ravel()])
 
 
 def _sample(
