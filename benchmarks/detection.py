@@ -38,6 +38,8 @@ from .runs import Key, keep, spread
 NAMES = ("scenes", "grounding")
 MAIN = {"scenes": "map_50", "grounding": "accuracy"}
 ALL = EDGES[0]
+ABLATIONS = {"scenes": (ALL, "shuffled edges", "no edges"), "grounding": EDGES}
+"""With one node type no edge is cross-modal: the other two kinds are all edges and none."""
 
 
 def outcome(name: str, method: str, edges: str, seed: int, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def table(result: Mapping[str, Any]) -> Table:
     metrics = ["map_50", "map"] if scenes else ["accuracy"]
     shown = Table(title=f"{result['data']}: test part, {len({run['seed'] for run in result['runs']})} seeds")
     shown.add_column("condition")
-    for name in (*metrics, "graph is better by", "parameters", "seconds"):
+    for name in (*metrics, "graph better by", "seconds"):
         shown.add_column(name, justify="right")
     main = values(result, "graph", ALL, result["metric"])
     for method, kind in dict.fromkeys((run["method"], run["edges"]) for run in result["runs"]):
@@ -118,8 +120,7 @@ def table(result: Mapping[str, Any]) -> Table:
         )
         own = [run for run in result["runs"] if (run["method"], run["edges"]) == (method, kind)]
         seconds = statistics.fmean(run["seconds"] for run in own)
-        name = method if kind == ALL else f"graph, {kind}"
-        shown.add_row(name, *cells, better, str(own[0]["parameters"]), f"{seconds:.0f}")
+        shown.add_row(method if kind == ALL else f"graph, {kind}", *cells, better, f"{seconds:.0f}")
     if not scenes:
         for floor in ("floor_random", "floor_best"):
             shown.add_row(floor.replace("floor_", "region: "), spread(_floor(result, floor)))
@@ -138,7 +139,7 @@ def main(given: Sequence[str] | None = None) -> None:
         "--json", type=Path, required=True, help="what was measured; an interrupted run goes on with it"
     )
     parser.add_argument("--methods", nargs="*", choices=tuple(METHODS), default=list(METHODS))
-    parser.add_argument("--edges", nargs="*", choices=EDGES, default=list(EDGES), help="ablations of the method graph")
+    parser.add_argument("--edges", nargs="*", choices=EDGES, help="ablations of the method graph; default: all")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, help="other than what suits the data")
     arguments = parser.parse_args(given)
@@ -149,7 +150,7 @@ def main(given: Sequence[str] | None = None) -> None:
     result = measure(
         arguments.name,
         arguments.methods,
-        arguments.edges,
+        ABLATIONS[arguments.name] if arguments.edges is None else arguments.edges,
         range(arguments.seeds),
         arguments.json,
         changes,

@@ -53,12 +53,13 @@ def detection(
     torch.set_num_threads(1)
     target = output or Path("outputs/detection") / name
     run = _scenes if name == "scenes" else _phrases
-    runs, data, settings = [], None, None
+    runs: list[dict[str, float]] = []
+    data: Any = None
+    settings: Any = None
     for seed in range(seeds):
         folder = target / f"seed-{seed}"
         scores, data, settings = run(method, changes, seed, folder)
         runs.append(scores)
-    assert data is not None
     _show(f"{name}, {method}, {seeds} seed{'s' if seeds > 1 else ''}", task.summary(runs))
     console.print(f"models and answers   {target}", markup=False)
     console.print(data.notes, markup=False)
@@ -98,12 +99,12 @@ def _draw(data: Any, settings: Any, seed: int, target: Path, picture: Path) -> P
     from .tasks.ablations import ablate
     from .tasks.detection.picture import draw
 
-    alone = ablate(data, "no edges")
+    alone: Any = ablate(data, "no edges")
     some = data.test[:5]
     hearing = task.NodePredictor.from_pretrained(target / f"seed-{seed}")
-    deaf = task.train(alone, settings, seed=seed)  # type: ignore[arg-type]
+    deaf = task.train(alone, settings, seed=seed)
     rows = {
-        "regions alone": task.predict(deaf, alone, alone.test[:5]),  # type: ignore[arg-type]
+        "regions alone": task.predict(deaf, alone, alone.test[:5]),
         "message passing": task.predict(hearing, data, some),
     }
     return draw(rows, picture)

@@ -154,13 +154,10 @@ def coco_scores(detected: Sequence[Detected], classes: Sequence[str]) -> dict[st
         truth.dataset = _truth(detected, classes)
         truth.createIndex()
         guesses = [{**row, "image_id": number[str(row["image_id"])]} for row in to_coco(detected, classes)]
-        found = truth.loadRes(guesses) if guesses else None
-        if found is None:
-            return {"map": 0.0, "map_50": 0.0, "map_75": 0.0} | {
-                f"ap_50_{name}": 0.0
-                for name in classes
-                if any(name in one.target.label for one in detected if one.target)
-            }
+        if not guesses:
+            there = {name for one in detected if one.target is not None for name in one.target.label}
+            return dict.fromkeys(("map", "map_50", "map_75", *(f"ap_50_{n}" for n in classes if n in there)), 0.0)
+        found = truth.loadRes(guesses)
         judge = COCOeval(truth, found, "bbox")
         judge.params.maxDets = [1, 10, MOST]
         judge.evaluate()

@@ -1,7 +1,7 @@
 """Crowded scenes: overlapping shapes of all sizes, seen through windows that are smaller than the shapes.
 
 The pictures of the data set ``scenes`` have a shape in a cell each, and the cells are the regions: nothing is left to
-detect. Here three to six of the same coloured shapes lie anywhere, turned, two to five windows wide, over one another,
+detect. Here three to five of the same coloured shapes lie anywhere, turned, two to four windows wide, over one another,
 among loose strokes and noise, and the regions are the squares of a fixed grid. A window alone sees a corner, an edge or
 plain colour: how large the thing is, where its middle is, and often what it is, only its neighbours say.
 """

@@ -125,7 +125,11 @@ def _shapes(rng: np.random.Generator) -> list[Shape]:
         if (kind, colour) not in named:
             looks.append((kind, colour))
     placed: list[Shape] = []
+    tries = 0
     while len(placed) < len(looks):
+        tries += 1
+        if tries % 200 == 0:  # what lies there may leave no room
+            placed = []
         radius = float(rng.uniform(*RADIUS))
         low, high = 1.2 * radius, SIZE - 1.2 * radius
         centre = (float(rng.uniform(low, high)), float(rng.uniform(low, high)))
@@ -153,9 +157,10 @@ def _regions(shapes: list[Shape], rng: np.random.Generator) -> NDArray[np.float3
 
 def crops(pixels: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the regions show, each brought to 8 x 8 pixels: ``[N, 192]`` in 0..1."""
+    # by averaging: other filters reach beyond the box
     image = Image.fromarray(pixels)
     box = boxes.astype(float) * [image.width, image.height, image.width, image.height]
-    shown = [image.resize((CROP, CROP), Image.Resampling.BILINEAR, box=tuple(b)) for b in box.tolist()]
+    shown = [image.resize((CROP, CROP), Image.Resampling.BOX, box=tuple(b)) for b in box.tolist()]
     return np.stack([np.asarray(one, np.float32).reshape(-1) for one in shown]) / 255
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def make(
         HetgraphError: settings that a model of nodes cannot have.
     """
     rate = settings.training.modality_dropout
-    if rate.get(node, 0.0) if hasattr(rate, "get") else rate:
+    if rate.get(node, 0.0) if isinstance(rate, Mapping) else rate:
         raise HetgraphError(f"modality_dropout: what is predicted of {node!r} needs its nodes; got {rate!r}")
     if settings.training.modality_loss:
         raise HetgraphError("modality_loss: a node type alone has no answer for the nodes of another")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
-from ...rules import SPATIAL
+from ...relations import Given
 from ...sample import Sample
-from ...schema import NodeType, Schema
+from ...schema import EdgeKey, NodeType, Schema
 from ..datasets.scenes_media import SHAPES
 from .crowded import SIZE, WINDOW, Picture, pictures, windows
 from .data import DetectionData, Objects, neighbour_types, neighbours
@@ -40,10 +42,7 @@ def scenes(*, seed: int = 0) -> DetectionData:
     )
 
 
-def _sample(picture: Picture, edges: dict) -> Sample:
+def _sample(picture: Picture, edges: Mapping[EdgeKey, Given]) -> Sample:
     x, box = windows(picture.pixels)
     target = Objects(torch.from_numpy(picture.boxes), picture.kinds)
     return Sample(id=picture.id, region={"x": x, "box": box}, edges=edges, target=target)
-
-
-__all__ = ["SIZES", "SPATIAL", "scenes"]
