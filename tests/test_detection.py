@@ -346,7 +346,7 @@ def test_neighbours_on_a_grid_are_the_eight_around_by_their_direction() -> None:
     step = dict(zip(SPATIAL[3:], [(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)], strict=True))
     inner = [(x, y) for x in range(1, 7) for y in range(1, 7)]
     for name in SPATIAL:
-        pairs = {tuple(pair) for pair in edges["region", name, "region"]["index"].T.tolist()}
+        pairs = {tuple(pair) for pair in edges["region", name, "region"].T.tolist()}
         expected = (
             {((y - step[name][1]) * 8 + x - step[name][0], y * 8 + x) for x, y in inner} if name in step else set()
         )

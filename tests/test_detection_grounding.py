@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -186,10 +187,11 @@ def test_the_benchmark_keeps_its_runs_and_its_table_fits(tmp_path, monkeypatch) 
         assert [(r["method"], r["edges"]) for r in result["runs"]] == conditions * 2
         values = benchmark.values(result, "graph", "no edges", benchmark.MAIN[name])
         assert set(values) == {"0", "1"}
-        console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+        console = Console(width=100, record=True, file=io.StringIO())
         console.print(benchmark.table(result))
         text = console.export_text()
         assert "graph, no edges" in text
+        assert max(map(len, text.splitlines())) <= 100
         assert "…" not in text
     monkeypatch.setattr(benchmark, "outcome", None)
     again = benchmark.measure(name, ["graph"], [], range(1), path, small)

@@ -70,6 +70,7 @@ class Shape:
 def crowd(rng: np.random.Generator, count: int) -> list[Shape]:
     """Shapes drawn one by one, drawn again where they would leave the picture or cover one another too much."""
     shapes: list[Shape] = []
+    boxes: list[NDArray[np.float64]] = []
     for _ in range(200):
         if len(shapes) == count:
             break
@@ -80,9 +81,10 @@ def crowd(rng: np.random.Generator, count: int) -> list[Shape]:
             float(rng.uniform(*RADIUS)),
             float(rng.uniform(-0.3, 0.3)),
         )
-        inside = shape.box.min() >= 0 and shape.box.max() <= SIZE
-        if inside and all(_covered(shape.box, other.box) <= MOST_OVERLAP for other in shapes):
+        box = shape.box
+        if box.min() >= 0 and box.max() <= SIZE and all(_covered(box, other) <= MOST_OVERLAP for other in boxes):
             shapes.append(shape)
+            boxes.append(box)
     return shapes
 
 

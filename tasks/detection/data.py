@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ...errors import HetgraphError
-from ...relations import Given
 from ...rules import SPATIAL, given, spatial_classes
 from ...sample import Sample, as_tensor
-from ...schema import EdgeType, Schema
+from ...schema import EdgeKey, EdgeType, Schema
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +141,8 @@ def neighbour_types(node: str = "region") -> list[EdgeType]:
     return [EdgeType(node, name, node, rule=given) for name in SPATIAL]
 
 
-def neighbours(box: Tensor, nearest: int = 8, node: str = "region") -> dict[tuple[str, str, str], Given]:
-    """Edges between regions that overlap or are near, by how they lie to each other.
+def neighbours(box: Tensor, nearest: int = 8, node: str = "region") -> dict[EdgeKey, Tensor]:
+    """Edges between regions that overlap or are near, by how they lie to each other: edge type -> int64 ``[2, E]``.
 
     Every region hears the ``nearest`` others by the distance of centres (all of equals) and those it overlaps, through
     the edge type of their relation (:func:`hetgraph.rules.spatial_classes`; there is none between regions more than
@@ -165,4 +164,4 @@ def neighbours(box: Tensor, nearest: int = 8, node: str = "region") -> dict[tupl
     if len(box) > 1:
         keep |= apart <= apart.kthvalue(min(nearest, len(box) - 1), dim=0).values
     classes = classes.masked_fill(~keep, 0).fill_diagonal_(0)
-    return {(node, name, node): {"index": (classes == i + 1).nonzero().T} for i, name in enumerate(SPATIAL)}
+    return {(node, name, node): (classes == i + 1).nonzero().T for i, name in enumerate(SPATIAL)}

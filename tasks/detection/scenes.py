@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
-from ...relations import Given
 from ...sample import Sample
 from ...schema import EdgeKey, NodeType, Schema
 from ..datasets.scenes_media import SHAPES
 from .crowded import SIZE, WINDOW, Picture, pictures, windows
 from .data import DetectionData, Objects, neighbour_types, neighbours
 
-SIZES = {"train": 600, "valid": 150, "test": 300}
+SIZES = {"train": 1200, "valid": 150, "test": 300}
 
 
 def scenes(*, seed: int = 0) -> DetectionData:
@@ -42,7 +42,7 @@ def scenes(*, seed: int = 0) -> DetectionData:
     )
 
 
-def _sample(picture: Picture, edges: Mapping[EdgeKey, Given]) -> Sample:
+def _sample(picture: Picture, edges: Mapping[EdgeKey, Tensor]) -> Sample:
     x, box = windows(picture.pixels)
     target = Objects(torch.from_numpy(picture.boxes), picture.kinds)
     return Sample(id=picture.id, region={"x": x, "box": box}, edges=edges, target=target)
