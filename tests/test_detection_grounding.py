@@ -45,7 +45,7 @@ def holds(relation: str, one: crowded.Shape, others: list[crowded.Shape], anchor
     if relation in ("above", "below"):
         return abs(dy) >= abs(dx) and (dy < 0) == (relation == "above")
     far = [float(np.hypot(s.centre[0] - anchor.centre[0], s.centre[1] - anchor.centre[1])) for s in (one, *others)]
-    return far[0] == (min if relation == "nearest" else max)(far)
+    return far[0] == min(far)
 
 
 def test_a_phrase_means_exactly_one_of_the_like_shapes() -> None:

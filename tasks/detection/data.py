@@ -136,9 +136,9 @@ def objects_of(sample: Sample) -> Objects:
     return sample.target
 
 
-def neighbour_types(node: str = "region") -> list[EdgeType]:
-    """An edge type for each spatial relation of :data:`hetgraph.rules.SPATIAL`; samples bring the edges."""
-    return [EdgeType(node, name, node, rule=given) for name in SPATIAL]
+def neighbour_types(node: str = "region", relations: Sequence[str] = SPATIAL) -> list[EdgeType]:
+    """An edge type for each spatial relation of :data:`hetgraph.rules.SPATIAL`, or some; samples bring the edges."""
+    return [EdgeType(node, name, node, rule=given) for name in relations]
 
 
 def neighbours(box: Tensor, nearest: int = 8, node: str = "region") -> dict[EdgeKey, Tensor]:

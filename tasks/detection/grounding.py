@@ -38,8 +38,8 @@ __all__ = ["SETTINGS", "Grounded", "evaluate", "floors", "phrases", "predict", "
 
 SETTINGS = TaskSettings(
     layers=3,
-    dropout=0.0,
-    training=TrainingSettings(epochs=20, batch_size=32, lr=2e-3, patience=20, modality_dropout=0.0, average=0.98),
+    dropout=0.1,
+    training=TrainingSettings(epochs=10, batch_size=64, lr=3e-3, patience=10, modality_dropout=0.0, average=0.98),
 )
 """Chosen on the validation part of the generated phrases, with the method ``graph``."""
 

@@ -11,6 +11,7 @@ Regions are two boxes per shape, neither exact, and two boxes of background.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,13 +33,12 @@ RELATIONS = {
     "above": "above",
     "below": "below",
     "nearest": "nearest to",
-    "farthest": "farthest from",
 }
 WORDS = tuple(dict.fromkeys(("the", *COLOURS, *SHAPES, *" ".join(RELATIONS.values()).split())))
-SIZES = {"train": 1600, "valid": 200, "test": 400}
+SIZES = {"train": 2000, "valid": 200, "test": 400}
 CROP = 8  # pixels of a region's features, height and width
 RADIUS = (5.0, 8.0)  # pixels
-MARGIN = 4.0  # pixels by which one shape is nearer or farther than the others
+MARGIN = 4.0  # pixels by which one shape is nearer than the others
 MEANT = "meant"
 """The one class of a phrase's target."""
 
@@ -69,12 +69,12 @@ class Phrase:
 def stands(relation: str, places: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of the centres ``[N, 2]`` stand in a relation to ``other [2]``.
 
-    Left of is what lies further to the left than up or down; the other sides likewise. Nearest and farthest is what is
-    so by :data:`MARGIN`.
+    Left of is what lies further to the left than up or down; the other sides likewise. Nearest is what is so by
+    :data:`MARGIN`.
     """
     dx, dy = (places - other).T
-    if relation in ("nearest", "farthest"):
-        far = np.hypot(dx, dy) * (1 if relation == "nearest" else -1)
+    if relation == "nearest":
+        far = np.hypot(dx, dy)
         order = np.sort(far)
         return (far == order[0]) & (order[1] - order[0] >= MARGIN)
     along = {"left": -dx, "right": dx, "above": -dy, "below": dy}[relation]
@@ -133,7 +133,7 @@ def _shapes(rng: np.random.Generator) -> list[Shape]:
         radius = float(rng.uniform(*RADIUS))
         low, high = 1.2 * radius, SIZE - 1.2 * radius
         centre = (float(rng.uniform(low, high)), float(rng.uniform(low, high)))
-        if all(np.hypot(*np.subtract(centre, s.centre)) > 1.2 * (radius + s.radius) for s in placed):
+        if all(math.dist(centre, s.centre) > 1.2 * (radius + s.radius) for s in placed):
             placed.append(Shape(*looks[len(placed)], centre, radius, float(rng.uniform(-0.3, 0.3))))
     return placed
 
@@ -142,7 +142,8 @@ def _regions(shapes: list[Shape], rng: np.random.Generator) -> NDArray[np.float3
     """Two boxes per shape, shifted and resized (the first a little, the second more), and two of the background."""
     boxes = []
     for shape in shapes:
-        middle, half = (shape.box[:2] + shape.box[2:]) / 2, (shape.box[2:] - shape.box[:2]) / 2
+        box = shape.box
+        middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
         for most in (0.15, 0.5):
             moved = middle + rng.uniform(-most, most, 2) * half
             size = half * np.exp(rng.uniform(-most, most, 2))

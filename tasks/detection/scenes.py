@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ...rules import SPATIAL
 from ...sample import Sample
 from ...schema import EdgeKey, NodeType, Schema
 from ..datasets.scenes_media import SHAPES
@@ -24,10 +25,11 @@ def scenes(*, seed: int = 0) -> DetectionData:
     Args:
         seed: of the pictures.
     """
-    schema = Schema([NodeType("region", 3 * WINDOW**2, fields={"box": 4})], neighbour_types())
+    schema = Schema([NodeType("region", 3 * WINDOW**2, fields={"box": 4})], neighbour_types(relations=SPATIAL[3:]))
     drawn = {part: pictures(part, count, seed) for part, count in SIZES.items()}
     _, box = windows(drawn["train"][0].pixels)
-    edges = neighbours(torch.from_numpy(box))
+    # on a grid none overlaps or lies within another
+    edges = {key: index for key, index in neighbours(torch.from_numpy(box)).items() if key in schema.edges}
     parts = {part: [_sample(one, edges) for one in some] for part, some in drawn.items()}
     return DetectionData(
         "scenes",
