@@ -34,6 +34,7 @@ def draw(found: Mapping[str, Sequence[Detected]], path: str | Path, *, least: fl
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
 
     rows = list(found.items())
     columns = max((len(some) for _, some in rows), default=0)
@@ -50,8 +51,11 @@ def draw(found: Mapping[str, Sequence[Detected]], path: str | Path, *, least: fl
         line[0].set_ylabel(name, fontsize=9)
         for place, one in zip(line, some, strict=False):
             _panel(place, one, least)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100, metadata={"Software": None})
+    drawn, content = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=100, metadata={"Software": None})
+    # noise does not compress: a palette makes the file a third as large
+    with Image.open(drawn) as image:
+        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(content, "png", optimize=True)
     write_atomically(Path(path), content.getvalue())
     return Path(path)
 
