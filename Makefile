@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := offline,parquet,csd,video,ray,dgl,link,sources,test,dev
+EXTRAS := offline,parquet,csd,video,ray,dgl,link,detection,sources,test,dev
 # one thread a test process: two of them share the machine without waiting for each other
 ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 

@@ -38,6 +38,7 @@ EXTRAS = {
     "sources": ("vadersentiment", "textblob"),
     "ray": ("ray", "pandas", "pyarrow"),
     "dgl": ("dgl", "pandas"),
+    "detection": ("pycocotools",),
     "link": ("rapidfuzz", "usearch"),
 }
 # compiled against one exact torch; installed beside another they fail to load and take transformers with them

@@ -51,14 +51,21 @@ def suggested(name: str, **changes: Any) -> TaskSettings:
         HetgraphError: there is no such attribute, or a value is impossible.
     """
     grid = {key: value[0] for key, value in SUGGESTED.get(name, {}).items() if key in ("lr", "dropout")}
-    chosen = {**SUGGESTED.get(name, {}), **grid, **changes}
-    plain = TaskSettings()
+    return changed(TaskSettings(), **{**SUGGESTED.get(name, {}), **grid, **changes})
+
+
+def changed(settings: TaskSettings, **changes: Any) -> TaskSettings:
+    """Settings with changes, attributes of :class:`TaskSettings` or of its training.
+
+    Raises:
+        HetgraphError: there is no such attribute, or a value is impossible.
+    """
     own = {f.name for f in fields(TaskSettings)} - {"training"}
     known = own | {f.name for f in fields(TrainingSettings)}
-    if unknown := sorted(set(chosen) - known):
+    if unknown := sorted(set(changes) - known):
         raise HetgraphError(f"no setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    training = replace(plain.training, **{key: value for key, value in chosen.items() if key not in own})
-    return replace(plain, training=training, **{key: value for key, value in chosen.items() if key in own})
+    training = replace(settings.training, **{key: value for key, value in changes.items() if key not in own})
+    return replace(settings, training=training, **{key: value for key, value in changes.items() if key in own})
 
 
 def train(
