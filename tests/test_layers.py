@@ -60,6 +60,8 @@ ORDER = [
     "doctor",
     "tasks",
     "cli_kg",
+    "cli_task_common",
+    "cli_task_classification",
     "cli_task",
     "cli",
     "__main__",
