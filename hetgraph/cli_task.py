@@ -9,6 +9,7 @@ import typer
 
 from . import cli_task_common as common
 from .cli_task_classification import classification, sentiment
+from .cli_task_fewshot import fewshot
 
 app = typer.Typer(
     help="Tasks on named data sets: train, score, and keep the model and what it answers.",
@@ -65,3 +66,4 @@ def vqa(
 
 app.command()(classification)
 app.command()(sentiment)
+app.command()(fewshot)

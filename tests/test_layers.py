@@ -62,6 +62,7 @@ ORDER = [
     "cli_kg",
     "cli_task_common",
     "cli_task_classification",
+    "cli_task_fewshot",
     "cli_task",
     "cli",
     "__main__",
