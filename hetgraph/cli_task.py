@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from . import cli_task_common as common
+from .cli_task_classification import classification, sentiment
 from .cli_task_detection import detection
-from .errors import HetgraphError
-from .files import write_atomically
+from .cli_task_fewshot import fewshot
 
 app = typer.Typer(
     help="Tasks on named data sets: train, score, and keep the model and what it answers.",
@@ -20,11 +18,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-console = Console(highlight=False, emoji=False)
-
-SHOWN = 8
-"""Answers on the screen."""
-_SUITS = "Default: what suits the data set."
 
 
 @app.callback()
@@ -35,70 +28,44 @@ def _tasks() -> None:
 @app.command()
 def vqa(
     name: Annotated[str, typer.Argument(help="daquar, daquar_all, vqa_rad, vqa_rad_disjoint, shapes or scenes.")],
-    folder: Annotated[
-        Path | None, typer.Option("--data", help="Where the files lie. Default: in $HETGRAPH_DATA.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="For models and answers. Default: outputs/vqa/NAME.")] = None,
-    method: Annotated[str, typer.Option(help="Fusion method.")] = "graph",
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings, with seeds 0, 1, ...")] = 1,
-    epochs: Annotated[int | None, typer.Option(min=1, help=f"At most so many. {_SUITS}")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help=_SUITS)] = None,
-    layers: Annotated[int | None, typer.Option(min=0, help=_SUITS)] = None,
-    heads: Annotated[int | None, typer.Option(min=1, help=_SUITS)] = None,
-    lr: Annotated[float | None, typer.Option(min=0.0, help=f"Peak learning rate. {_SUITS}")] = None,
-    dropout: Annotated[float | None, typer.Option(min=0.0, max=1.0, help=_SUITS)] = None,
-    cache: Annotated[Path | None, typer.Option(help="Keeps encoded questions. Default: OUTPUT/cache.")] = None,
+    folder: common.Folder = None,
+    output: common.Output = None,
+    method: common.Method = "graph",
+    seeds: common.Seeds = 1,
+    epochs: common.Epochs = None,
+    width: common.Width = None,
+    layers: common.Layers = None,
+    heads: common.Heads = None,
+    lr: common.Rate = None,
+    dropout: common.Dropout = None,
+    cache: common.Cache = None,
     picture: Annotated[Path | None, typer.Option(help="Draw some answers over their pictures into this .png.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores here.")] = None,
+    json_file: common.Json = None,
 ) -> None:
     """Answer questions about pictures.
 
     Prints accuracy over all test questions and by kind (open and closed), mean and standard deviation over the seeds.
     """
-    import torch
-
     from .tasks import vqa as task
-    from .tasks.datasets import load
 
-    if name not in task.DATA:
-        raise HetgraphError(f"no questions in {name!r}; data sets with questions: {', '.join(task.DATA)}")
+    common.check_name(name, task.DATA, "questions")
     given = {"epochs": epochs, "width": width, "layers": layers, "heads": heads, "lr": lr, "dropout": dropout}
-    settings = task.suggested(name, method=method, **{key: value for key, value in given.items() if value is not None})
-    # on models this small one thread is fastest, and repeats exactly
-    torch.set_num_threads(1)
-    target = output or Path("outputs/vqa") / name
-    runs = []
-    for seed in range(seeds):
-        data = load(name, folder, seed=seed, cache=cache or target / "cache")
-        model = task.train(data, settings, seed=seed, folder=target / f"seed-{seed}")
-        answered = task.predict(model, data)
-        runs.append(task.score(answered))
-        model.save_pretrained(target / f"seed-{seed}")
-        lines = [json.dumps(one.to_json(), ensure_ascii=False) for one in answered]
-        write_atomically(target / f"seed-{seed}" / "answers.jsonl", "\n".join(lines) + "\n")
-    _show(name, method, runs, task.summary(runs))
-    for one in answered[:: max(1, len(answered) // SHOWN)][:SHOWN]:
+    wanted = common.Wanted("vqa", name, folder, output, method, seeds, cache, json_file, given)
+    done = common.per_seed(wanted, task, lambda model, data, answered: task.score(answered))
+
+    def line(one: task.Answered) -> str:
         right = "" if one.right else f"   (right: {one.target})"
-        console.print(f"{one.question}   {one.answer} {one.confidence:.0%}{right}", markup=False)
-    console.print(f"models and answers   {target}", markup=False)
-    if data.notes:
-        console.print(data.notes, markup=False)
-    if json_file:
-        result = {"data": name, "method": method, "notes": data.notes, "runs": runs}
-        write_atomically(json_file, json.dumps(result, indent=2) + "\n")
+        return f"{one.question}   {one.answer} {one.confidence:.0%}{right}"
+
+    common.tell(wanted, done, line)
     if picture:
         from .tasks.vqa.picture import draw
 
-        console.print(f"picture   {draw(answered[:: max(1, len(answered) // 12)][:12], picture)}", markup=False)
-
-
-def _show(name: str, method: str, runs: list[dict[str, float]], found: dict[str, tuple[float, float]]) -> None:
-    table = Table(title=f"{name}, {method}, {len(runs)} seed{'s' if len(runs) > 1 else ''}")
-    for column in ("score", "mean", "std"):
-        table.add_column(column, justify="left" if column == "score" else "right")
-    for metric, (mean, std) in found.items():
-        table.add_row(metric, f"{mean:.4f}", f"{std:.4f}")
-    console.print(table)
+        drawn = draw(common.some(done.answered, 12), picture)
+        common.console.print(f"picture   {drawn}", markup=False)
 
 
 app.command()(detection)
+app.command()(classification)
+app.command()(sentiment)
+app.command()(fewshot)

@@ -1,7 +1,19 @@
-"""Sentiment of utterances in a conversation: CMU-MOSI as one heterogeneous graph per video.
+"""Sentiment of utterances: negative or positive, or how strong it is from -3 to 3.
 
-Nodes are utterance x modality; edges join neighbours in time within a modality and the same utterance across
-modalities; Z and the answer are given per utterance.
+    from hetgraph.tasks import sentiment
+    from hetgraph.tasks.datasets import load
+
+    data = load("mosi_bclstm", "CMU_MOSI")
+    model = sentiment.train(data)
+    print(sentiment.evaluate(model, data))
+    for answered in sentiment.predict(model, data)[:5]:
+        print(answered.id, answered.answer, answered.target)
+
+``mosi_bclstm`` is one heterogeneous graph per video: nodes are utterance x modality, edges join neighbours in time
+within a modality and the same utterance across modalities, and Z and the answer are given per utterance.
+``mosi_standard`` has a graph per utterance, of its words and its voice. ``docs/tasks/sentiment.md`` says more.
+
+The table of the README, over the modalities of ``mosi_bclstm``:
 
     python -m hetgraph.tasks.sentiment --data FOLDER
 """
@@ -22,9 +34,31 @@ from ..fusion import Fusion
 from ..objectives import Classification
 from ..predictor import Predictor
 from ..schema import Schema
-from ..training import TrainingSettings, evaluate, fit
+from ..training import TrainingSettings, fit
+from ..training import evaluate as scored
+from .classification import Answered, evaluate, predict
 from .datasets import mosi
+from .running import TaskSettings, suggested, summary, train
 
+__all__ = [
+    "CLASSES",
+    "DATA",
+    "MODEL",
+    "TRAINING",
+    "Answered",
+    "SentimentResult",
+    "SentimentSettings",
+    "TaskSettings",
+    "build",
+    "evaluate",
+    "predict",
+    "run",
+    "suggested",
+    "summary",
+    "train",
+]
+
+DATA = ("mosi_bclstm", "mosi_standard")
 CLASSES = ("negative", "positive")
 
 
@@ -104,7 +138,7 @@ def run(
         model = build(data.schema, settings)
         size = sum(p.numel() for p in model.parameters())
         history = fit(model, data.train, settings=replace(training, seed=seed), progress=progress)
-        accuracy.append(evaluate(model, data.test)["accuracy"])
+        accuracy.append(scored(model, data.test)["accuracy"])
         seconds += history.seconds
     return SentimentResult(accuracy, size, statistics.mean(seconds))
 

@@ -10,6 +10,7 @@ does (Vielzeuf et al., CentralNet, 2018; Liang et al., MultiBench, NeurIPS 2021)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -78,29 +79,12 @@ def digits(folder: str | Path | None = None, *, seed: int = 0, noisy: bool = Tru
     """
     path = data_folder("av_digits", folder)
     spoken, (images, labels) = _spoken(path), _written(path / "mnist_5k.npz")
-    encoder = LogMel(rate=RATE, bands=BANDS, window=0.032, hop=0.008)
     parts: dict[str, list[Sample]] = {}
     for number, part in enumerate(PARTS):
         count = train if part == "train" and train is not None else PAIRS[part]
         pairs = _pairs(spoken, labels, part, count, (seed, number, 0))
-        noise = np.random.default_rng((seed, number, 1))
-        pictures, sounds = [], []
-        for picture, recording in pairs:
-            start = spoken.offset[recording]
-            pixels = images[picture].astype(np.float32) / 255.0
-            sound = spoken.sound[start : start + spoken.length[recording]].astype(np.float32) / 32768.0
-            pictures.append(_drop(pixels, noise) if noisy else pixels)
-            sounds.append(_disturb(sound, noise) if noisy else sound)
-        frames = encoder([(sound, RATE) for sound in sounds])
-        parts[part] = [
-            Sample(
-                id=f"{part}-{i:04d}",
-                target=DIGITS[int(labels[pairs[i][0]])],
-                region={"x": _cells(pictures[i]), "box": grid_boxes(GRID, GRID)},
-                frame=_pooled(frames[i]),
-            )
-            for i in range(len(pairs))
-        ]
+        noise = np.random.default_rng((seed, number, 1)) if noisy else None
+        parts[part] = paired(spoken, images, pairs, noise, part)
     return Dataset(
         "av_digits" if noisy else "av_digits_clean",
         media(region=("image", CELL * CELL), frame=("audio", BANDS)),
@@ -113,15 +97,42 @@ def digits(folder: str | Path | None = None, *, seed: int = 0, noisy: bool = Tru
     )
 
 
+def paired(
+    spoken: Spoken, images: np.ndarray, pairs: Sequence[tuple[int, int]], noise: np.random.Generator | None, name: str
+) -> list[Sample]:
+    """A sample of every (picture, recording), called ``NAME-0000``, ``NAME-0001``, ...
+
+    Args:
+        spoken, images: all recordings and pictures.
+        pairs: places in them; the target is the digit of the recording.
+        noise: degrades both; None: as they are.
+        name: what the ids begin with.
+    """
+    pictures, sounds = [], []
+    for picture, recording in pairs:
+        start = spoken.offset[recording]
+        pixels = images[picture].astype(np.float32) / 255.0
+        sound = spoken.sound[start : start + spoken.length[recording]].astype(np.float32) / 32768.0
+        pictures.append(pixels if noise is None else _drop(pixels, noise))
+        sounds.append(sound if noise is None else _disturb(sound, noise))
+    frames = LogMel(rate=RATE, bands=BANDS, window=0.032, hop=0.008)([(sound, RATE) for sound in sounds])
+    return [
+        Sample(
+            id=f"{name}-{i:04d}",
+            target=DIGITS[int(spoken.digit[recording])],
+            region={"x": _cells(pictures[i]), "box": grid_boxes(GRID, GRID)},
+            frame=_pooled(frames[i]),
+        )
+        for i, (_, recording) in enumerate(pairs)
+    ]
+
+
 def _pairs(spoken: Spoken, labels: np.ndarray, part: str, count: int, seed: tuple[int, ...]) -> list[tuple[int, int]]:
     """``count`` (picture, recording) per digit in random order; none comes twice before all have come."""
     rng = np.random.default_rng(seed)
     pairs = []
     for digit in range(10):
-        places = np.flatnonzero(labels == digit)
-        bounds = [round(share * len(places)) for share in (*WRITTEN, 1.0)]
-        at = PARTS.index(part)
-        written = places[bounds[at] : bounds[at + 1]]
+        written = written_part(labels, digit, part)
         said = np.flatnonzero((spoken.digit == digit) & (spoken.part == part))
         if not len(written) or not len(said):
             raise HetgraphError(
@@ -129,6 +140,14 @@ def _pairs(spoken: Spoken, labels: np.ndarray, part: str, count: int, seed: tupl
             )
         pairs += list(zip(_deal(written, count, rng), _deal(said, count, rng), strict=True))
     return [pairs[i] for i in rng.permutation(len(pairs))]
+
+
+def written_part(labels: np.ndarray, digit: int, part: str) -> np.ndarray:
+    """Places of a digit's pictures in a part."""
+    places = np.flatnonzero(labels == digit)
+    bounds = [round(share * len(places)) for share in (*WRITTEN, 1.0)]
+    at = PARTS.index(part)
+    return places[bounds[at] : bounds[at + 1]]
 
 
 def _deal(places: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
