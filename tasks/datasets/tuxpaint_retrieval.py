@@ -85,7 +85,7 @@ def items(
         parts["valid"],
         parts["test"],
         Classification(tuple(sorted({row["top_category"] for row in rows}))),
-        notes="one stamp per group (same caption, recording or file name) is asked for. Only some have an effect sound.",
+        notes="one stamp of a group (same caption, recording or file name) is asked for. Few have an effect sound.",
         about={row["id"]: {"group": row["group"], "title": row["caption_en"]} for row in rows},
         views=VIEWS,
         relevance="group",

@@ -50,7 +50,7 @@ def pairs(folder: str | Path | None = None, *, cache: str | Path | None = None) 
     held = _held_out(files.pairs("train"))
     for pair, sample in zip(files.pairs("train"), every, strict=True):
         (valid if _article(pair) in held else train).append(sample)
-    known = {name for name in schema.nodes}
+    known = set(schema.nodes)
     about = {
         f"{part}-{pair.row}": {"group": _article(pair), "title": f"{pair.category} {pair.text}"}
         for part in ("train", "test")

@@ -6,6 +6,7 @@ Shapes: n items, p numbers of a modality, d dimensions of the shared space, C cl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,22 +85,35 @@ def shared_space(
         raise HetgraphError(f"a shared space of {dims} dimensions needs more items than that")
     count = len(next(iter(rows.values())))
     total = torch.zeros(count, count, dtype=torch.float64)
-    inverse: dict[str, Tensor] = {}
+    regress: dict[str, Tensor] = {}
     for name, x in rows.items():
-        kernel = x.double() @ x.double().T
-        size = ridge * kernel.trace() / count
-        inverse[name] = torch.linalg.inv(kernel + size * torch.eye(count, dtype=torch.float64))
-        total += kernel @ inverse[name]
+        regress[name] = _regression(x.double(), ridge)
+        total += x.double() @ regress[name]
     if classes is not None and label_weight:
         one = torch.nn.functional.one_hot(classes).double()
         one = one[:, one.sum(0) > 0]
         total += label_weight * ((one / one.sum(0)) @ one.T - 1 / count)
-    values, vectors = torch.linalg.eigh((total + total.T) / 2)
-    shared = vectors[:, -dims:].flip(1) * count**0.5
+    values, vectors = (torch.from_numpy(found) for found in _largest(total.numpy(), dims))
+    shared = vectors.flip(1) * count**0.5
     # an eigenvector may point either way: the larger end is made positive, so that runs agree
     shared = shared * shared.gather(0, shared.abs().argmax(0, keepdim=True)).sign()
-    maps = {name: rows[name].double().T @ inverse[name] @ shared for name in rows}
-    return {name: value.float() for name, value in maps.items()}, values[-dims:].flip(0).float()
+    return {name: (part @ shared).float() for name, part in regress.items()}, values.flip(0).float()
+
+
+def _regression(x: Tensor, ridge: float) -> Tensor:
+    """``X^T (X X^T + r I)^-1 = (X^T X + r I)^-1 X^T``, ``[p, n]``, by the smaller of the two."""
+    size = ridge * x.square().sum() / len(x)
+    if len(x) < x.shape[1]:
+        return torch.linalg.solve(x @ x.T + size * torch.eye(len(x), dtype=x.dtype), x).T
+    return torch.linalg.solve(x.T @ x + size * torch.eye(x.shape[1], dtype=x.dtype), x.T)
+
+
+def _largest(matrix: Any, count: int) -> tuple[Any, Any]:
+    """The largest eigenvalues of a symmetric matrix, in rising order, and their vectors."""
+    from scipy.linalg import eigh
+
+    size = len(matrix)
+    return eigh((matrix + matrix.T) / 2, subset_by_index=[size - count, size - 1])
 
 
 def logistic(x: Tensor, classes: Tensor, count: int, penalty: float, steps: int = 60) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from . import linear
 
 
 class Embedded(NamedTuple):
-    """z ``[B, d]`` of length one, log-probabilities of classes ``[B, C]``, and what the fusion method adds to losses."""
+    """z ``[B, d]`` of length one, log-probabilities of classes ``[B, C]``, what fusion adds to the loss."""
 
     z: Tensor
     classes: Tensor
@@ -33,7 +33,7 @@ class Embedded(NamedTuple):
 
 
 class RetrievalModel(Pretrained, library_name="hetgraph", tags=["multimodal", "graph", "retrieval"]):
-    """``z = normalize(normalize(sum_k W_k pool_k) + A Z)`` with the Z of a fusion network, and probabilities of classes.
+    """``z = normalize(normalize(sum_k W_k pool_k) + A Z)`` with the Z of a fusion network, and classes.
 
     Queries and candidates go through the same weights, whatever modalities they have. ``A`` starts at zero: training
     starts from the closed-form maps W_k (:func:`.linear.shared_space`), which stay as they are, and adds what the

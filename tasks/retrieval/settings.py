@@ -96,7 +96,5 @@ def suggested(name: str, **changes: Any) -> RetrievalSettings:
     known = own | {f.name for f in fields(TrainingSettings)}
     if unknown := sorted(set(chosen) - known):
         raise HetgraphError(f"no setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    training = replace(
-        RetrievalSettings().training, **{key: value for key, value in chosen.items() if key not in own}
-    )
+    training = replace(RetrievalSettings().training, **{key: value for key, value in chosen.items() if key not in own})
     return RetrievalSettings(training=training, **{key: value for key, value in chosen.items() if key in own})
