@@ -14,6 +14,7 @@ from ...errors import HetgraphError
 from ...objectives import Classification
 from ...pipeline import Pipeline, Record
 from ...sample import Sample
+from ...schema import Schema
 from . import data_folder
 from .reading import read_arrays, read_table
 from .retrieval import Pooled, RetrievalData
@@ -75,7 +76,9 @@ def items(
         from ...builders import media as schema_of
 
         kinds = {m.node: (m.kind, m.encoder.dim) for m in pipeline.media}
-        schema = schema_of(region=("image", regions.shape[2]), **kinds)
+        whole = schema_of(region=("image", regions.shape[2]), **kinds)
+        # with the fields that the encoders bring
+        schema = Schema([whole.nodes["region"], *schema.nodes.values()], list(whole.edges.values()))
         samples = [_with(sample, x) for sample, x in zip(samples, regions, strict=True)]
     parts = {name: [s for s, row in zip(samples, rows, strict=True) if row["split"] == name] for name in PARTS}
     return RetrievalData(

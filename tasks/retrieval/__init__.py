@@ -195,13 +195,14 @@ def evaluate(
 
     def compare(query: Views, candidate: Views) -> dict[str, float] | None:
         asking, offered = _both(data, chosen, query, candidate, strict=pairs is not None)
-        if not asking or not offered:
+        right = _right(data, asking, offered)
+        if not bool(right.any()):
             return None
         for views, some in ((tuple(query), asking), (tuple(candidate), offered)):
             if views not in cache:
                 cache[views] = (some, model.vectors(some, views))
         scores = cache[tuple(query)][1] @ cache[tuple(candidate)][1].T
-        return score(scores, _right(data, asking, offered))
+        return score(scores, right)
 
     out: dict[str, float] = {}
     singles = []
