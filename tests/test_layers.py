@@ -64,6 +64,7 @@ ORDER = [
     "cli_task_common",
     "cli_task_classification",
     "cli_task_fewshot",
+    "cli_task_retrieval",
     "cli_task",
     "cli",
     "__main__",
