@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .cli_task_generation import generation
 from .errors import HetgraphError
 from .files import write_atomically
 
@@ -98,3 +99,6 @@ def _show(name: str, method: str, runs: list[dict[str, float]], found: dict[str,
     for metric, (mean, std) in found.items():
         table.add_row(metric, f"{mean:.4f}", f"{std:.4f}")
     console.print(table)
+
+
+app.command()(generation)

@@ -60,6 +60,7 @@ ORDER = [
     "doctor",
     "tasks",
     "cli_kg",
+    "cli_task_generation",
     "cli_task",
     "cli",
     "__main__",
