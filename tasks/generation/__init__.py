@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ...errors import HetgraphError
@@ -109,4 +108,6 @@ def evaluate(model: Translator, source: Translation, part: str = "test", *, seed
     """
     from . import scoring
 
-    return scoring.pictures(model, source, part, seed) if source.exchange else scoring.features(model, source, part, seed)
+    return (
+        scoring.pictures(model, source, part, seed) if source.exchange else scoring.features(model, source, part, seed)
+    )

@@ -21,7 +21,7 @@ from ...sample import Sample
 from ...training import TrainingSettings, fit
 from ..datasets import Dataset
 from ..running import TaskSettings
-from .networks import Average, Critic, hinge
+from .networks import Average, Critic, Space, hinge
 from .translation import Translation
 from .translator import Translator
 
@@ -220,8 +220,6 @@ def _taught(source: Translation, s: GenerationSettings) -> tuple[Dataset, int]:
         if not isinstance(source.data.objective, Classification):
             raise HetgraphError(f"{source.name}: targets are exchanged within classes, but the samples have none")
         return source.data, components
-    from .networks import Space
-
     space = Space(source.train.shape[1], components)
     space.fit(source.train)
     objective = Regression(tuple(f"c{i}" for i in range(components)))
