@@ -25,8 +25,7 @@ from hetgraph.objectives import Classification
 from hetgraph.predictor import Predictor
 from hetgraph.tasks import generation
 from hetgraph.tasks.datasets import Dataset, av_digits, scenes_fusion
-from hetgraph.tasks.generation import fitting, imputation, judging, scoring
-from hetgraph.tasks.generation import translation as translations
+from hetgraph.tasks.generation import fitting, imputation, judging, scoring, translations
 from hetgraph.tasks.generation.networks import Average, Critic, GeneratorNetwork, Space, hinge
 from hetgraph.tasks.generation.picture import draw, grid
 from hetgraph.tasks.running import suggested, train
@@ -71,8 +70,11 @@ SMALL = generation.GenerationSettings(
     components=4,
     noise=2,
     hidden=16,
-    steps=60,
+    steps=200,
     batch=16,
+    generator_lr=5e-3,
+    critic_lr=5e-3,
+    average=0.9,
     training=TrainingSettings(epochs=4, batch_size=8, lr=0.02),
 )
 
@@ -157,6 +159,7 @@ def test_the_space_refuses_what_has_no_components() -> None:
         Space(6, 3).fit(torch.ones(9, 6))
 
 
+@torch.no_grad()
 def test_the_critic_is_a_projection() -> None:
     critic = Critic(5, 3, 8, classes=2).eval()
     y, z = torch.randn(4, 5), torch.randn(4, 3)
@@ -405,17 +408,18 @@ def test_the_judge_learns_and_a_mean_picture_has_no_diversity() -> None:
     base[0, 2:6, 3:5], base[1, 3:5, 2:6] = 1.0, 1.0
     kinds = torch.arange(80) % 2
     pictures = (base[kinds] + 0.2 * torch.rand(80, 8, 8)).clamp(0, 1)
-    reader = judging.judge(pictures, kinds, epochs=8, batch=16)
+    reader = judging.judge(pictures, kinds, epochs=30, batch=16)
     real = judging.pictures_compared(reader, pictures, kinds, pictures, kinds)
     assert real["accuracy"] == real["accuracy_real"] == 1
     assert (real["diversity"], real["precision"], real["recall"]) == (1, 1, 1)
     assert real["frechet"] == pytest.approx(0, abs=1e-5)
     means = judging.pictures_compared(reader, base[kinds], kinds, pictures, kinds)
     assert means["accuracy"] == 1
-    assert means["diversity"] == means["diversity_features"] == 0
+    assert means["diversity"] == pytest.approx(0, abs=1e-5)
+    assert means["diversity_features"] == pytest.approx(0, abs=1e-4)
     wrong = judging.pictures_compared(reader, pictures, 1 - kinds, pictures, kinds)
     assert wrong["accuracy"] == 0
-    again = judging.judge(pictures, kinds, epochs=8, batch=16)
+    again = judging.judge(pictures, kinds, epochs=30, batch=16)
     assert torch.equal(again.kind.weight, reader.kind.weight)
 
 
@@ -425,7 +429,8 @@ def test_the_judge_learns_and_a_mean_picture_has_no_diversity() -> None:
 @pytest.fixture
 def digits(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(av_digits, "PAIRS", {"train": 6, "valid": 3, "test": 4})
-    monkeypatch.setattr(translations, "WRITTEN", 7)
+    monkeypatch.setattr(av_digits, "WRITTEN", (0.0, 0.6, 0.8))
+    monkeypatch.setattr(translations, "WRITTEN", 6)
     return put(tmp_path / "av_digits")
 
 

@@ -21,7 +21,7 @@ from ...errors import HetgraphError
 from ...sample import Sample
 from ..running import summary
 from .fitting import GenerationSettings, suggested, train
-from .translation import NAMES, Translation, load, translation
+from .translations import NAMES, Translation, load, translation
 from .translator import Translator
 
 __all__ = [
@@ -50,14 +50,15 @@ def generate(model: Translator, samples: Sequence[Sample], *, draws: int | None 
         seed: of the noise.
 
     Returns:
-        ``[S, N, d]``, or ``[S, draws, N, d]``.
+        ``[S, N, d]``, or ``[S, draws, N, d]``, on the CPU.
 
     Raises:
         HetgraphError: a sample has nothing that the model hears; no samples, or less than one draw.
     """
     if draws is not None and draws < 1:
         raise HetgraphError(f"expected at least one draw, got {draws}")
-    made = model.decode(model.draw(model.hear([_heard(model, sample) for sample in samples])[0], draws or 1, seed))
+    z, _ = model.hear([_heard(model, sample) for sample in samples])
+    made = model.decode(model.draw(z, draws or 1, seed)).cpu()
     return made[:, 0] if draws is None else made
 
 
@@ -76,7 +77,7 @@ def impute(model: Translator, sample: Sample, *, seed: int = 0) -> Sample:
     if own is not None and len(own["x"]):
         return sample
     made = generate(model, [sample], seed=seed)[0]
-    places = {name: value.detach().clone() for name, value in model.places.items()}
+    places = {name: value.cpu().clone() for name, value in model.places.items()}
     nodes = {**sample.nodes, model.target: {"x": made.clone(), **places}}
     return Sample(id=sample.id, target=sample.target, nodes=nodes, edges=sample.edges)
 

@@ -22,7 +22,7 @@ from ...training import TrainingSettings, fit
 from ..datasets import Dataset
 from ..running import TaskSettings
 from .networks import Average, Critic, Space, hinge
-from .translation import Translation
+from .translations import Translation
 from .translator import Translator
 
 ADAM = (0.5, 0.9)
@@ -184,25 +184,29 @@ def train(
     s = settings or suggested(source.name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        data, components = _taught(source, s)
+        bounded = bool((source.train >= 0).all() and (source.train <= 1).all())
+        space = Space(source.train.shape[1], min(s.components, len(source.train) - 1, source.train.shape[1]), bounded)
+        space.fit(source.train)
+        data = _taught(source, space)
         predictor = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout)
         model = Translator(
             predictor,
             source.target,
             source.nodes,
             source.dim,
-            components=components,
+            components=space.basis.shape[1],
             noise=s.noise,
             hidden=s.hidden,
-            bounded=bool((source.train >= 0).all() and (source.train <= 1).all()),
+            bounded=bounded,
             places={name: value.shape[1] for name, value in source.places.items()},
         )
-        model.space.fit(source.train)
+        model.space.load_state_dict(space.state_dict())
         for name, value in source.places.items():
             model.places[name].copy_(value)
         samples = Disturbed(data.train, s.stretch, s.mask) if s.stretch or s.mask else data.train
         training = replace(s.training, seed=seed, standardize=data.standardize)
         fit(predictor, samples, valid=data.valid, settings=training, progress=progress)
+        model.to(next(predictor.parameters()).device)
         torch.manual_seed(seed)
         with torch.no_grad():
             views = torch.stack([model.hear(samples)[0] for _ in range(s.views)], 1).clone()
@@ -213,16 +217,13 @@ def train(
     return model.eval()
 
 
-def _taught(source: Translation, s: GenerationSettings) -> tuple[Dataset, int]:
-    """The data set whose targets the head learns, and how many components are made."""
-    components = min(s.components, len(source.train) - 1, source.train.shape[1])
+def _taught(source: Translation, space: Space) -> Dataset:
+    """The data set whose targets the head learns."""
     if source.exchange:
         if not isinstance(source.data.objective, Classification):
             raise HetgraphError(f"{source.name}: targets are exchanged within classes, but the samples have none")
-        return source.data, components
-    space = Space(source.train.shape[1], components)
-    space.fit(source.train)
-    objective = Regression(tuple(f"c{i}" for i in range(components)))
+        return source.data
+    objective = Regression(tuple(f"c{i}" for i in range(space.basis.shape[1])))
     parts = {
         part: [
             Sample(id=sample.id, target=row, nodes=sample.nodes, edges=sample.edges)
@@ -230,10 +231,8 @@ def _taught(source: Translation, s: GenerationSettings) -> tuple[Dataset, int]:
         ]
         for part in ("train", "valid", "test")
     }
-    taught = replace(
-        source.data, objective=objective, train=parts["train"], valid=parts["valid"] or None, test=parts["test"]
-    )
-    return taught, components
+    valid = parts["valid"] or None
+    return replace(source.data, objective=objective, train=parts["train"], valid=valid, test=parts["test"])
 
 
 @dataclass

@@ -19,7 +19,7 @@ from ...thinning import without
 from ..datasets import Dataset
 from . import generate
 from .fitting import GenerationSettings, suggested
-from .translation import Translation, translation
+from .translations import Translation, translation
 from .translator import Translator
 
 CONDITIONS = ("present", "absent", "mean", "generated")
@@ -53,7 +53,11 @@ def absent_from(name: str, data: Dataset) -> Translation:
 
 def settings_of(name: str, method: str = "graph") -> GenerationSettings:
     """What suits a case's translation."""
-    return suggested("digits" if CASES[name][2] else "tuxpaint", method=method, steps=600, views=1)
+    if not CASES[name][2]:
+        return suggested("tuxpaint", method=method)
+    # a stretch makes sense of frames, not of the cells of a picture
+    plain = {} if CASES[name][1] == "region" else {"stretch": 0.0, "mask": 0}
+    return suggested("digits", method=method, steps=600, views=1, **plain)
 
 
 def stand_ins(
@@ -74,9 +78,9 @@ def stand_ins(
     if not held:
         raise HetgraphError(f"no sample has {model.target!r} and one of {list(model.schema.nodes)}")
     bare = [without(s, model.target) for s in held]
-    places = {name: value.detach().clone() for name, value in model.places.items()}
+    places = {name: value.cpu().clone() for name, value in model.places.items()}
     mean = source.train.mean(0).view(source.nodes, source.dim)
-    made = generate(model, bare, seed=seed).cpu().clone()
+    made = generate(model, bare, seed=seed).clone()
 
     def put(sample: Sample, x: torch.Tensor) -> Sample:
         nodes = {**sample.nodes, model.target: {"x": x, **places}}

@@ -19,7 +19,7 @@ NEIGHBOURS = 3
 
 
 class Judge(nn.Module):
-    """A small convolutional classifier of grey pictures: two layers of 5 x 5, one of 64 features, one of classes.
+    """A small convolutional classifier of grey pictures: two convolutions of 5 x 5 with stride 2, then 64 features.
 
     Args:
         side: of the square pictures, in pixels; a multiple of 4.
@@ -31,14 +31,12 @@ class Judge(nn.Module):
         if side % 4:
             raise HetgraphError(f"the judge reads squares whose side is a multiple of 4, got {side}")
         self.see = nn.Sequential(
-            nn.Conv2d(1, 16, 5, padding=2),
+            nn.Conv2d(1, 24, 5, stride=2, padding=2),
             nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 5, padding=2),
+            nn.Conv2d(24, 48, 5, stride=2, padding=2),
             nn.ReLU(),
-            nn.MaxPool2d(2),
             nn.Flatten(),
-            nn.Linear(32 * (side // 4) ** 2, 64),
+            nn.Linear(48 * (side // 4) ** 2, 64),
             nn.ReLU(),
         )
         self.kind = nn.Linear(64, classes)

@@ -46,7 +46,7 @@ class Space(nn.Module):
         if min(targets.shape) < count:
             raise HetgraphError(f"{count} components need as many training targets, got {len(targets)}")
         mean = targets.double().mean(0)
-        _, values, right = torch.linalg.svd(targets.double() - mean, full_matrices=False)
+        values, right = _principal(targets.double() - mean)
         if not values[0] > 0:
             raise HetgraphError("all training targets are alike")
         # the sign of a component is arbitrary: fixed, so that all machines have the same
@@ -63,6 +63,16 @@ class Space(nn.Module):
         """``[..., P] -> [..., C]``."""
         out = parts @ self.basis.T * self.scale + self.mean
         return out.clamp(0.0, 1.0) if self.bounded else out
+
+
+def _principal(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values, large ones first, and right singular vectors as rows."""
+    if len(rows) <= rows.shape[1]:
+        _, values, right = torch.linalg.svd(rows, full_matrices=False)
+        return values, right
+    # many rows: the vectors are those of a small square matrix
+    squares, vectors = torch.linalg.eigh(rows.T @ rows)
+    return squares.flip(0).clamp(min=0).sqrt(), vectors.flip(1).T
 
 
 class GeneratorNetwork(nn.Module):

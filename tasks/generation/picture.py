@@ -13,7 +13,7 @@ from ...errors import HetgraphError
 from ...files import write_atomically
 from . import generate
 from .scoring import squares
-from .translation import Translation
+from .translations import Translation
 from .translator import Translator
 
 COLUMNS = 12

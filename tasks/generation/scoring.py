@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ...errors import HetgraphError
 from .judging import Judge, chance, first_of_each, judge, pictures_compared, retrieval, ridge
-from .translation import Translation
+from .translations import Translation
 
 if TYPE_CHECKING:
     from .translator import Translator

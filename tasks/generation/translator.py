@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...builder import GraphBuilder
 from ...errors import HetgraphError
@@ -77,9 +77,14 @@ class Translator(Pretrained, library_name="hetgraph", tags=["multimodal", "graph
         self.register_buffer("spread", torch.ones(width))
         self.center: Tensor
         self.spread: Tensor
-        self.places = nn.ParameterDict(
-            {name: nn.Parameter(torch.zeros(nodes, size), requires_grad=False) for name, size in (places or {}).items()}
-        )
+        # by number: what a user calls a field is no name for a buffer
+        for number, size in enumerate(self.settings["places"].values()):
+            self.register_buffer(f"place_{number}", torch.zeros(nodes, size))
+
+    @property
+    def places(self) -> dict[str, Tensor]:
+        """Positional fields of every made node, name -> ``[N, w]``."""
+        return {name: self.get_buffer(f"place_{number}") for number, name in enumerate(self.settings["places"])}
 
     def condition(self, z: Tensor) -> Tensor:
         """Z with mean 0 and standard deviation 1 over the training part, ``[S, D]``."""
