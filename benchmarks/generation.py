@@ -34,7 +34,7 @@ from hetgraph.fusion import METHODS
 from hetgraph.tasks import generation
 from hetgraph.tasks.ablations import ablate
 from hetgraph.tasks.generation import imputation, scoring
-from hetgraph.tasks.generation.fitting import GenerationSettings
+from hetgraph.tasks.generation.settings import GenerationSettings
 from hetgraph.tasks.running import suggested, train
 
 from .runs import Key, keep, spread

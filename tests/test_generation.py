@@ -26,7 +26,7 @@ from hetgraph.predictor import Predictor
 from hetgraph.tasks import generation
 from hetgraph.tasks.datasets import Dataset, av_digits, scenes_fusion
 from hetgraph.tasks.generation import fitting, imputation, judging, scoring, translations
-from hetgraph.tasks.generation.networks import Average, Critic, GeneratorNetwork, Space, hinge
+from hetgraph.tasks.generation.networks import Average, Critic, GeneratorNetwork, Posterior, Space, hinge
 from hetgraph.tasks.generation.picture import draw, grid
 from hetgraph.tasks.running import suggested, train
 from hetgraph.training import TrainingSettings
@@ -86,7 +86,7 @@ def source() -> generation.Translation:
 
 @pytest.fixture(scope="module")
 def model(source) -> generation.Translator:
-    return generation.train(source, replace(SMALL, auxiliary=0.5, stretch=1.0, mask=1), progress=False)
+    return generation.train(source, replace(SMALL, auxiliary=0.5, recovered=4.0, stretch=1.0, mask=1), progress=False)
 
 
 # what is translated into what
@@ -157,6 +157,20 @@ def test_the_space_refuses_what_has_no_components() -> None:
         Space(6, 3).fit(torch.randn(2, 6))
     with pytest.raises(HetgraphError, match="are alike"):
         Space(6, 3).fit(torch.ones(9, 6))
+
+
+def test_the_posterior_is_apart_from_the_noise_by_the_divergence() -> None:
+    posterior = Posterior(5, 3, 8, 2)
+    y, z = torch.randn(4, 5), torch.randn(4, 3)
+    drawn, apart = posterior(y, z)
+    mean, log_variance = posterior.out(posterior.inside(torch.cat([y, z], 1))).chunk(2, 1)
+    own = torch.distributions.Normal(mean, (log_variance / 2).exp())
+    expected = torch.distributions.kl_divergence(own, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    assert torch.allclose(apart, expected, atol=1e-5)
+    draws = torch.stack([posterior(y, z)[0] for _ in range(2000)])
+    assert drawn.shape == (4, 2)
+    assert torch.allclose(draws.mean(0), mean, atol=0.15)
+    assert torch.allclose(draws.std(0), own.stddev, atol=0.15)
 
 
 @torch.no_grad()
@@ -250,7 +264,7 @@ def test_what_is_made_is_of_the_class_that_is_heard_and_differs(source, model) -
 
 
 def test_the_same_seed_gives_the_same_and_saving_keeps_it(source, model, tmp_path) -> None:
-    settings = replace(SMALL, auxiliary=0.5, stretch=1.0, mask=1)
+    settings = replace(SMALL, auxiliary=0.5, recovered=4.0, stretch=1.0, mask=1)
     samples = source.samples("test")
     made = generation.generate(model, samples)
     assert torch.equal(generation.generate(generation.train(source, settings, progress=False), samples), made)

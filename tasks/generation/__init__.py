@@ -20,7 +20,8 @@ from torch import Tensor
 from ...errors import HetgraphError
 from ...sample import Sample
 from ..running import summary
-from .fitting import GenerationSettings, suggested, train
+from .fitting import train
+from .settings import GenerationSettings, suggested
 from .translations import NAMES, Translation, load, translation
 from .translator import Translator
 

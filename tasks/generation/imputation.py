@@ -18,7 +18,7 @@ from ...sample import Sample
 from ...thinning import without
 from ..datasets import Dataset
 from . import generate
-from .fitting import GenerationSettings, suggested
+from .settings import GenerationSettings, suggested
 from .translations import Translation, translation
 from .translator import Translator
 

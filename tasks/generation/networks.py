@@ -137,6 +137,33 @@ class Critic(nn.Module):
         return score, None if self.kind is None else self.kind(seen)
 
 
+class Posterior(nn.Module):
+    """``q(e | y, z)``: which noise a target would have been made of; a normal distribution per number of e.
+
+    In training alone (CVAE-GAN, Bao et al., ICCV 2017; BicycleGAN, Zhu et al., NeurIPS 2017): without it a generator
+    that hears a digit may always draw the same one.
+
+    Args:
+        inputs: P.
+        width: D.
+        hidden: width inside.
+        noise: numbers of e.
+    """
+
+    def __init__(self, inputs: int, width: int, hidden: int, noise: int) -> None:
+        super().__init__()
+        self.inside = nn.Sequential(
+            nn.Linear(inputs + width, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, hidden), nn.LeakyReLU(0.2)
+        )
+        self.out = nn.Linear(hidden, 2 * noise)
+
+    def forward(self, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """``[S, P], [S, D]`` to a draw of e, ``[S, noise]``, and ``KL(q || N(0, 1))``, ``[S]``."""
+        mean, log_variance = self.out(self.inside(torch.cat([y, z], 1))).chunk(2, 1)
+        drawn = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+        return drawn, (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
+
+
 def hinge(real: Tensor, made: Tensor) -> Tensor:
     """The critic's loss (Lim and Ye, 2017; Miyato et al., ICLR 2018): ``mean (1 - D(y))+ + mean (1 + D(G))+``."""
     return functional.relu(1 - real).mean() + functional.relu(1 + made).mean()
