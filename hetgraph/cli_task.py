@@ -11,6 +11,7 @@ from . import cli_task_common as common
 from .cli_task_classification import classification, sentiment
 from .cli_task_detection import detection
 from .cli_task_fewshot import fewshot
+from .cli_task_generation import generation
 from .cli_task_retrieval import retrieval
 
 app = typer.Typer(
@@ -70,6 +71,5 @@ app.command()(detection)
 app.command()(classification)
 app.command()(sentiment)
 app.command()(fewshot)
-
-
 app.command()(retrieval)
+app.command()(generation)

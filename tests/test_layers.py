@@ -65,6 +65,7 @@ ORDER = [
     "cli_task_classification",
     "cli_task_fewshot",
     "cli_task_retrieval",
+    "cli_task_generation",
     "cli_task",
     "cli",
     "__main__",

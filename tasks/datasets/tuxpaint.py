@@ -115,6 +115,15 @@ def stamps(
     )
 
 
+def groups(folder: str | Path | None = None) -> dict[str, str]:
+    """Id of a stamp -> its group: stamps that share a caption, a French caption or a file name.
+
+    Raises:
+        HetgraphError: the table or one of its columns is missing.
+    """
+    return {row["id"]: row["group"] for row in _rows(data_folder("tuxpaint_stamps", folder) / "stamps.csv")}
+
+
 def _read(source: Path) -> tuple[list[dict[str, str]], np.ndarray]:
     """The table and the pictures, uint8 ``[N, height, width, 3]``."""
     rows = _rows(source / "stamps.csv")
