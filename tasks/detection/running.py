@@ -26,7 +26,7 @@ from .objective import Detecting
 SETTINGS = TaskSettings(
     layers=3,
     dropout=0.0,
-    training=TrainingSettings(epochs=7, batch_size=32, lr=3e-3, patience=7, modality_dropout=0.0, average=0.98),
+    training=TrainingSettings(epochs=9, batch_size=32, lr=3e-3, patience=9, modality_dropout=0.0, average=0.98),
 )
 """Chosen on the validation part of the crowded scenes, with the method ``graph``."""
 
