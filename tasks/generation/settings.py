@@ -75,7 +75,7 @@ class GenerationSettings(TaskSettings):
 
 
 # of digits chosen on validation recordings with one seed of graph. The more the critic's classes weigh, and the fewer
-# components there are, the more pictures are read right (0.81 with 1 and 100, 0.95 with 5 and 50), and the less they vary
+# components there are, the more pictures are read right (0.81 with 1 and 100, 0.95 with 5 and 50), the less they vary
 SUGGESTED: dict[str, dict[str, Any]] = {
     "digits": {
         "epochs": 6,
