@@ -120,7 +120,7 @@ def outcome(data: RetrievalData, key: Key) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": time.perf_counter() - started,
     }
-    if key["rerank"]:
+    if key["again"]:
         second = rerank.train_reranker(model, used, *RERANKED, settings, seed=seed, progress=False)
         found["rerank"] = {
             "weight": second.model.weight,
@@ -132,12 +132,12 @@ def outcome(data: RetrievalData, key: Key) -> dict[str, Any]:
 
 def keys_of(methods: Sequence[str], seeds: int, again: bool) -> list[dict[str, Any]]:
     """The floors once; each method with each seed; ``graph`` with other edges."""
-    plain = {"edges": ALL, "rerank": False}
+    plain = {"edges": ALL, "again": False}
     keys = [{"method": name, "seed": 0, **plain} for name in FLOORS]
     for seed in range(seeds):
-        keys += [{"method": m, "seed": seed, "edges": ALL, "rerank": again and m == "graph"} for m in methods]
+        keys += [{"method": m, "seed": seed, "edges": ALL, "again": again and m == "graph"} for m in methods]
         if "graph" in methods:
-            keys += [{"method": "graph", "seed": seed, "edges": e, "rerank": False} for e in EDGES if e != ALL]
+            keys += [{"method": "graph", "seed": seed, "edges": e, "again": False} for e in EDGES if e != ALL]
     return keys
 
 

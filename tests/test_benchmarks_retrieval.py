@@ -52,6 +52,6 @@ def test_runs_are_kept_and_shown(data, tmp_path, monkeypatch, capsys) -> None:
     assert max(map(len, out.splitlines())) <= 100
     assert "graph, no edges" in out
     assert (tmp_path / "p.png").exists()
-    again = benchmark.outcome(data, {"method": "concat", "seed": 0, "edges": "all edges", "rerank": False})
+    again = benchmark.outcome(data, {"method": "concat", "seed": 0, "edges": "all edges", "again": False})
     assert again["scores"] == result["runs"][4]["scores"]
-    assert "rerank" in benchmark.outcome(data, {"method": "graph", "seed": 0, "edges": "all edges", "rerank": True})
+    assert "rerank" in benchmark.outcome(data, {"method": "graph", "seed": 0, "edges": "all edges", "again": True})

@@ -104,7 +104,7 @@ def test_rank_and_recall_by_counting_with_ties_against_the_model(seed) -> None:
     found = metrics.ranking(scores, right)
     assert found["recall@5"] == np.mean([rank <= 5 for rank in ranks])
     assert found["median_rank"] == np.median(ranks)
-    assert found["queries"] == 4
+    assert (found["queries"], found["candidates"]) == (4, 12)
 
 
 def test_scores_that_are_all_alike_get_the_worst_ranking() -> None:
@@ -207,6 +207,23 @@ def test_the_shared_space_of_two_sides_is_that_of_cca() -> None:
     a, b = (sides[name] @ w for name, w in (("a", one), ("b", other)))
     r = [float(torch.corrcoef(torch.stack([a[:, k], b[:, k]]))[0, 1]) for k in range(2)]
     assert values.tolist() == pytest.approx([1 + x for x in r], abs=1e-3)
+
+
+def test_a_weight_of_two_is_the_same_modality_twice() -> None:
+    x, y = torch.randn(40, 5), torch.randn(40, 4)
+    twice, values = linear.shared_space({"x": x, "again": x, "y": y}, None, 3, 0.5)
+    heavy, others = linear.shared_space({"x": x, "y": y}, None, 3, 0.5, weights={"x": 2.0})
+    assert values.tolist() == pytest.approx(others.tolist(), rel=1e-5)
+    assert torch.allclose(twice["y"], heavy["y"], atol=1e-5)
+
+
+def test_what_is_constant_stays_finite_when_weights_are_averaged() -> None:
+    data = toy()
+    for sample in data.train + data.valid:
+        sample.nodes["token"]["x"][:, 2] = 1.5
+    model = retrieval.train(data, retrieval.suggested("toy", **{**SMALL, "epochs": 3}), progress=False)
+    assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
+    assert bool(model.vectors(data.test, ["text"]).isfinite().all())
 
 
 def test_classes_are_one_more_modality() -> None:

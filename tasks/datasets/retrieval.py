@@ -37,6 +37,7 @@ class RetrievalData(Dataset):
         relevance: ``"group"``: what has the query's group is right, and one sample per group is asked for and looked
             through; ``"target"``: what has the query's target is right.
         pooled: node type -> how it enters the closed-form maps; types that are missing do not.
+        weights: modality -> its weight in the closed-form maps, 1 where nothing is said.
 
     ``about`` has of every sample its ``group`` and its ``title``.
     """
@@ -44,6 +45,7 @@ class RetrievalData(Dataset):
     views: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     relevance: str = "group"
     pooled: Mapping[str, Pooled] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         owned = [name for types in self.views.values() for name in types]

@@ -35,6 +35,9 @@ POOLED = {
     "effect": Pooled(segments=2, spread=True),
 }
 
+# three captions that say the same share one weight; few stamps have an effect sound
+WEIGHTS = {**dict.fromkeys(LANGUAGES, 1 / 3), "effect": 0.2}
+
 
 def items(
     folder: str | Path | None = None,
@@ -93,6 +96,7 @@ def items(
         views=VIEWS,
         relevance="group",
         pooled=POOLED,
+        weights=WEIGHTS,
     )
 
 

@@ -64,7 +64,8 @@ def _fit_maps(model: RetrievalModel, data: RetrievalData, s: RetrievalSettings) 
             with torch.enable_grad():
                 weight, bias = linear.logistic(scaled[view][there], numbers[there], model.classes, s.penalty)
             model.get_buffer(f"classify_{i}").copy_(torch.cat([weight, bias[None]]))
-    maps, _ = linear.shared_space(scaled, numbers if s.label_weight else None, s.dims, s.ridge, s.label_weight)
+    classes = numbers if s.label_weight else None
+    maps, _ = linear.shared_space(scaled, classes, s.dims, s.ridge, s.label_weight, data.weights)
     for i, view in enumerate(model.mapped):
         model.get_buffer(f"map_{i}").copy_(maps[view])
 
@@ -182,12 +183,11 @@ class Training:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), t.clip)
         self.optimizer.step()
         if t.average:
-            own = self.model.state_dict()
             share = max(1 / (number + 1), 1 - t.average)
             if number == 0:
-                self.average = _copied(own)
-            for name, value in self.average.items():
-                value.lerp_(own[name], share)
+                self.average = _copied(self.model.state_dict())
+            for name, value in self.model.named_parameters():
+                self.average[name].lerp_(value.detach(), share)
         return loss.item()
 
     def loss(self, samples: Sequence[Sample], keys: Tensor, classes: Tensor, draw: torch.Generator) -> Tensor:

@@ -15,6 +15,9 @@ from ...errors import HetgraphError
 from ...graph import Graph
 from ..datasets.retrieval import Pooled
 
+NOTHING = 1e12
+"""Divides what is constant: large, and finite, so that saved and averaged models stay so."""
+
 
 def width(dim: int, how: Pooled) -> int:
     """Numbers that a node type of so many features becomes."""
@@ -53,12 +56,17 @@ def scale_of(rows: Tensor, how: Pooled) -> tuple[Tensor, Tensor]:
     if how.scale == "all":
         std = std.square().mean().sqrt().expand_as(std)
     # a constant number carries nothing
-    std = torch.where(std > 1e-6, std, torch.full_like(std, torch.inf))
+    std = torch.where(std > 1e-6, std, torch.full_like(std, NOTHING))
     return mean, std * rows.shape[1] ** 0.5
 
 
 def shared_space(
-    rows: Mapping[str, Tensor], classes: Tensor | None, dims: int, ridge: float, label_weight: float = 1.0
+    rows: Mapping[str, Tensor],
+    classes: Tensor | None,
+    dims: int,
+    ridge: float,
+    label_weight: float = 1.0,
+    weights: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Maps of every modality into the space in which they agree best.
 
@@ -74,6 +82,7 @@ def shared_space(
         dims: d, at most n.
         ridge: share of the mean eigenvalue that is added to all.
         label_weight: of the classes, a modality being 1.
+        weights: of modalities in the sum of projections; 1 where nothing is said.
 
     Returns:
         W_k ``[p, d]`` and the eigenvalues ``[d]``, the largest first.
@@ -88,7 +97,7 @@ def shared_space(
     regress: dict[str, Tensor] = {}
     for name, x in rows.items():
         regress[name] = _regression(x.double(), ridge)
-        total += x.double() @ regress[name]
+        total += (weights or {}).get(name, 1.0) * (x.double() @ regress[name])
     if classes is not None and label_weight:
         one = torch.nn.functional.one_hot(classes).double()
         one = one[:, one.sum(0) > 0]

@@ -50,10 +50,11 @@ def first_rank(scores: Tensor, right: Tensor) -> Tensor:
 
 
 def ranking(scores: Tensor, right: Tensor, recall: Sequence[int] = RECALL) -> dict[str, float]:
-    """``map``, ``recall@k`` (share of queries with something right among the first k), ``median_rank``, ``queries``."""
+    """``map``, ``recall@k`` (share of queries with something right among the first k), ``median_rank``, ``queries``,
+    ``candidates``."""
     rank = first_rank(scores, right)
     out = {"map": float(average_precision(scores, right).mean())}
     out |= {f"recall@{k}": float((rank <= k).double().mean()) for k in recall}
     # the mean of the middle two, as numpy does
     out["median_rank"] = float(rank.double().quantile(0.5))
-    return out | {"queries": float(len(scores))}
+    return out | {"queries": float(len(scores)), "candidates": float(scores.shape[1])}

@@ -11,9 +11,14 @@ import numpy as np
 from ...errors import HetgraphError
 from ...files import write_atomically
 
+FEW = 50
+
 
 def draw(scores: Mapping[str, float], path: str | Path, *, metric: str = "recall@10", title: str = "") -> Path:
     """A row for each modality that asks, a column for each that is found. A PNG file.
+
+    Where there are fewer than :data:`FEW` candidates their number is written below the score, which is then high by
+    chance.
 
     Args:
         scores: of :func:`hetgraph.tasks.retrieval.evaluate`.
@@ -28,10 +33,14 @@ def draw(scores: Mapping[str, float], path: str | Path, *, metric: str = "recall
     from matplotlib.figure import Figure
 
     found: dict[tuple[str, str], float] = {}
+    few: dict[tuple[str, str], float] = {}
     for name, value in scores.items():
         if name.startswith(f"{metric} ") and " + " not in name:
             query, _, candidate = name.removeprefix(f"{metric} ").partition(" > ")
             found[query, candidate] = value
+            count = scores.get(f"candidates {query} > {candidate}", FEW)
+            if count < FEW:
+                few[query, candidate] = count
     names = list(dict.fromkeys(name for pair in found for name in pair))
     if not names:
         raise HetgraphError(f"no scores {metric!r} of pairs of modalities to draw")
@@ -42,7 +51,9 @@ def draw(scores: Mapping[str, float], path: str | Path, *, metric: str = "recall
     axes.imshow(np.ma.masked_invalid(table), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(table):
         if np.isfinite(value):
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.55 else "black")
+            pair = names[row], names[column]
+            words = f"{value:.2f}\nof {few[pair]:.0f}" if pair in few else f"{value:.2f}"
+            axes.text(column, row, words, ha="center", va="center", color="white" if value > 0.55 else "black")
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("found")
