@@ -42,7 +42,8 @@ SHOWN = {
     ),
 }
 RERANKED = (("picture",), ("english",))
-CCA_RIDGE = 0.1
+CCA_RIDGE = 3.0
+"""Of plain CCA; better than 0.1 on the validation part of Tux Paint (picture to caption 0.64 against 0.58)."""
 
 
 def chance(data: RetrievalData, draws: int = 20) -> dict[str, float]:
