@@ -60,8 +60,8 @@ def _hits(guess: Found, objects: Found, overlap: float) -> tuple[NDArray, NDArra
     assert guess.score is not None
     order = guess.score.argsort(descending=True, stable=True)
     box, label, score = guess.box[order].double(), guess.label[order], guess.score[order]
-    over = iou(box[:, None], objects.box[None].double())
-    over = torch.where(label[:, None] == objects.label[None], over, -1.0).numpy()
+    every = iou(box[:, None], objects.box[None].double())
+    over = torch.where(label[:, None] == objects.label[None], every, -1.0).numpy()
     hit = np.zeros(len(order), bool)
     for i in range(len(order) if len(objects.label) else 0):
         best = int(over[i].argmax())

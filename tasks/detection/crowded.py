@@ -133,7 +133,7 @@ def pictures(part: str, count: int, seed: int) -> list[Picture]:
         rng = np.random.default_rng((seed, 31, place, i))
         shapes = crowd(rng, int(rng.choice(COUNTS)))
         pixels = draw(shapes, rng, int(rng.choice(STROKES)))
-        boxes = np.stack([shape.box for shape in shapes]).astype(np.float32) / SIZE
+        boxes = (np.stack([shape.box for shape in shapes]) / SIZE).astype(np.float32)
         kinds, colours = tuple(s.kind for s in shapes), tuple(s.colour for s in shapes)
         out.append(Picture(f"{part}-{i:05d}", pixels, kinds, colours, boxes))
     return out
@@ -144,4 +144,4 @@ def windows(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.
     side = SIZE // WINDOW
     tiles = pixels.reshape(side, WINDOW, side, WINDOW, 3).swapaxes(1, 2).reshape(side * side, -1)
     low = np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="xy"), -1).reshape(-1, 2) / side
-    return tiles.astype(np.float32) / 255, np.concatenate([low, low + 1 / side], 1).astype(np.float32)
+    return (tiles / 255).astype(np.float32), np.concatenate([low, low + 1 / side], 1).astype(np.float32)

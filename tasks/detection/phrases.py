@@ -162,7 +162,7 @@ def crops(pixels: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.f
     image = Image.fromarray(pixels)
     box = boxes.astype(float) * [image.width, image.height, image.width, image.height]
     shown = [image.resize((CROP, CROP), Image.Resampling.BOX, box=tuple(b)) for b in box.tolist()]
-    return np.stack([np.asarray(one, np.float32).reshape(-1) for one in shown]) / 255
+    return (np.stack([np.asarray(one).reshape(-1) for one in shown]) / 255).astype(np.float32)
 
 
 def phrase_schema() -> Schema:

@@ -98,7 +98,7 @@ class Tasks(nn.Module):
 
     def losses(self, samples: Sequence[Sample], builder: GraphBuilder) -> dict[str, Tensor]:
         """Objective -> loss over a batch, and what the fusion method adds."""
-        device = self.view[0].weight.device
+        device = self.hidden[0].device
         out: dict[str, Tensor] = {}
         more = torch.zeros((), device=device)
         if "masked_node" in self.settings.objectives:
@@ -122,7 +122,7 @@ class Tasks(nn.Module):
             for name, head in zip(self.names, self.of_node, strict=True)
             if bool(hit[name].any())
         ]
-        return torch.stack(errors).mean() if errors else self.view[0].weight.new_zeros(())
+        return torch.stack(errors).mean() if errors else self.hidden[0].new_zeros(())
 
     def _modality(self, samples: Sequence[Sample], builder: GraphBuilder, device: torch.device) -> Tensor:
         """Of every sample with two types or more one is taken out; its mean features are predicted from Z."""
