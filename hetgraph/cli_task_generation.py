@@ -51,7 +51,14 @@ def generation(
         raise HetgraphError(f"no translation {name!r}; known: {', '.join(task.NAMES)}")
     if picture and name != "digits":
         raise HetgraphError(f"features have no picture; expected digits, got {name!r}")
-    given = {"epochs": epochs, "steps": steps, "width": width, "layers": layers, "heads": heads, "hidden": hidden}
+    given: dict[str, float | None] = {
+        "epochs": epochs,
+        "steps": steps,
+        "width": width,
+        "layers": layers,
+        "heads": heads,
+        "hidden": hidden,
+    }
     given |= {"lr": lr, "dropout": dropout}
     settings = task.suggested(name, method=method, **{key: value for key, value in given.items() if value is not None})
     # on models this small one thread is fastest, and repeats exactly

@@ -45,7 +45,8 @@ def pairs(folder: str | Path | None = None, *, cache: str | Path | None = None) 
     names = ["image", "text", *(["text_tfidf"] if files.layout == "npz" else [])]
     widths = {name: files.features(name, "train").shape[1] for name in names}
     schema = _schema(widths["image"], widths["text"], widths.get("text_tfidf"))
-    train, valid = [], []
+    train: list[Sample] = []
+    valid: list[Sample] = []
     every = _samples(files, "train", names)
     held = _held_out(files.pairs("train"))
     for pair, sample in zip(files.pairs("train"), every, strict=True):

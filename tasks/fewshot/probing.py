@@ -62,7 +62,7 @@ def probe(z: Tensor, labels: Tensor, classes: int, penalty: float, steps: int = 
         value.backward()
         return value
 
-    optimizer.step(loss)  # type: ignore[arg-type]
+    optimizer.step(loss)
     return weight.detach(), bias.detach()
 
 

@@ -178,7 +178,7 @@ class Training:
         if not math.isfinite(loss.item()):
             raise HetgraphError(f"the loss is {loss.item()} at step {number}; a lower learning rate may help")
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if t.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), t.clip)
         self.optimizer.step()

@@ -141,7 +141,7 @@ def logistic(x: Tensor, classes: Tensor, count: int, penalty: float, steps: int 
         loss.backward()
         return loss
 
-    solver.step(closure)  # type: ignore[no-untyped-call]
+    solver.step(closure)
     return weight.detach().float(), bias.detach().float()
 
 

@@ -55,7 +55,7 @@ class Reranker(Pretrained, library_name="hetgraph", tags=["multimodal", "graph",
     @torch.inference_mode()
     def scores(self, queries: Sequence[Sample], candidates: Sequence[Sample], *, batch_size: int = 128) -> Tensor:
         """Log-odds of pairs, ``[P]``, on the CPU; both sides restricted to their modalities already."""
-        builder, device, training = GraphBuilder(self.schema), self.head[0].weight.device, self.training
+        builder, device, training = GraphBuilder(self.schema), next(self.parameters()).device, self.training
         self.eval()
         pairs = [joint(q, c) for q, c in zip(queries, candidates, strict=True)]
         parts = [
@@ -170,7 +170,7 @@ def _learn(
     progress: bool,
 ) -> None:
     t, model = s.training, out.model
-    builder, device = GraphBuilder(model.schema), model.head[0].weight.device
+    builder, device = GraphBuilder(model.schema), next(model.parameters()).device
     size = max(1, t.batch_size // 4)
     steps = math.ceil(len(able) / size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=t.lr, weight_decay=t.weight_decay)
@@ -190,7 +190,7 @@ def _learn(
                 logits = model(builder(pairs).to(device)).view(len(chosen), negatives + 1)
                 loss = nn.functional.cross_entropy(logits, torch.zeros(len(chosen), dtype=torch.long, device=device))
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), t.clip or math.inf)
                 optimizer.step()
                 schedule.step()
