@@ -57,12 +57,15 @@ APPROACHES: dict[str, tuple[str, str]] = {
     "class means": ("conventional", "prototypes"),
     "fine-tuned head": ("conventional", "head"),
     "fine-tuned": ("conventional", "all"),
+    "class means, fine-tuned": ("conventional", "all from prototypes"),
     "prototypes": ("prototypes", "prototypes"),
+    "prototypes, fine-tuned": ("prototypes", "all from prototypes"),
     "ANIL": ("anil", "head"),
+    "ANIL, fine-tuned": ("anil", "all"),
     "MAML": ("maml", "all"),
 }
 """Approach -> how the learner is trained, and how it uses the support."""
-PLAIN, META = ("fine-tuned", "fine-tuned head"), ("prototypes", "ANIL", "MAML")
+PLAIN, META = tuple(APPROACHES)[3:6], tuple(APPROACHES)[6:]
 PRETRAINED: dict[str, tuple[str, ...]] = {"none": (), **{name: (name,) for name in OBJECTIVES}, "all": OBJECTIVES}
 SETTINGS = MetaSettings()
 PRETRAINING = PretrainingSettings()

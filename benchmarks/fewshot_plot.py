@@ -29,7 +29,7 @@ _COLOURS = (
     "#5b3a8c",
 )
 _MARKERS = "osD^vPX<>h"
-LEARNT = ("prototypes", "ANIL", "MAML")
+LEARNT = ("prototypes", "prototypes, fine-tuned", "ANIL", "ANIL, fine-tuned", "MAML")
 """Drawn with solid lines; the others are dashed."""
 
 

@@ -25,10 +25,10 @@ def fewshot(
     ] = "prototypes",
     shots: Annotated[int, typer.Option(min=1, max=20, help="Labelled samples of every class.")] = 5,
     seeds: common.Seeds = 1,
-    steps: Annotated[int, typer.Option(min=1, help="Of training.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Of training.")] = 300,
     width: Annotated[int, typer.Option(min=1)] = 32,
     layers: Annotated[int, typer.Option(min=0)] = 1,
-    lr: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 3e-3,
+    lr: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 1e-2,
     json_file: common.Json = None,
 ) -> None:
     """Learn to learn from a few samples.

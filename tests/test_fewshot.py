@@ -128,6 +128,15 @@ def test_prototypes_are_means_and_the_nearest_wins(ways, shots, seed) -> None:
 LEARNER = Learner(Fusion(SCHEMA, 8, heads=2, layers=0, method="sum"), ("0", "1", "2"))
 
 
+def test_a_head_of_prototypes_answers_as_they_do() -> None:
+    means, query = torch.randn(3, 8), torch.randn(6, 8)
+    one, other = LEARNER.distances(query, means), LEARNER.head_of(means)(query)
+    torch.testing.assert_close(one.softmax(-1), other.softmax(-1))
+    episode = draw("a", POOL, ("2", "1"), 3, 2, np.random.default_rng(0))
+    started = scores(LEARNER, episode, Adaptation("all from prototypes", steps=0))
+    torch.testing.assert_close(started.softmax(-1), scores(LEARNER, episode, Adaptation()).softmax(-1))
+
+
 def test_a_class_without_support_has_no_prototype() -> None:
     with pytest.raises(HetgraphError, match="class 1 has no support sample"):
         prototypes(torch.zeros(2, 3), torch.tensor([0, 2]), 3)
@@ -200,7 +209,8 @@ def test_the_head_alone_moves_as_all_weights_do_where_there_is_only_a_head() -> 
     x, y = torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
     whole = inner_loop(model, dict(model.named_parameters()), x, y, steps=3, lr=0.5, first_order=False)["w"]
     bias = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    weight, moved = inner_loop_of_head(model.w, bias, x, y, steps=1, lr=0.5, first_order=False)
+    (first, _), (weight, moved) = inner_loop_of_head(model.w, bias, x, y, steps=1, lr=0.5, first_order=False)
+    assert first is model.w
     once = inner_loop(model, dict(model.named_parameters()), x, y, steps=1, lr=0.5, first_order=False)["w"]
     torch.testing.assert_close(weight, once)
     assert float(moved.detach().abs().sum()) > 0
@@ -259,17 +269,18 @@ def test_the_scale_of_features_is_that_of_the_training_domains() -> None:
 
 
 def test_the_loss_of_an_episode_of_prototypes_by_hand() -> None:
-    episode = draw("a", POOL, ("0", "1", "2"), 2, 3, np.random.default_rng(0))
+    episode = draw("a", POOL, ("0", "1", "2"), 3, 3, np.random.default_rng(0))
     learner = Learner(Fusion(SCHEMA, 8, heads=2, method="sum"), ("0", "1", "2")).eval()
     loss = episode_loss(learner, episode, replace(SMALL, regime="prototypes"))
     with torch.no_grad():
-        z = [learner(learner.graph([s]))[1][0] for s in episode.support]
-        means = [(z[2 * w] + z[2 * w + 1]) / 2 for w in range(3)]
         losses = []
-        for s in episode.query:
-            own = learner(learner.graph([s]))[1][0]
-            near = torch.stack([-(own - mean).square().sum() / 8**0.5 for mean in means])
-            losses.append(float(near.logsumexp(0) - near[int(s.target)]))
+        for known, asked in ((episode.support, episode.query), (episode.query, episode.support)):
+            z = torch.stack([learner(learner.graph([s]))[1][0] for s in known])
+            means = [z[[s.target == str(w) for s in known]].mean(0) for w in range(3)]
+            for s in asked:
+                own = learner(learner.graph([s]))[1][0]
+                near = torch.stack([-(own - mean).square().sum() / 8**0.5 for mean in means])
+                losses.append(float(near.logsumexp(0) - near[int(s.target)]))
     assert float(loss.detach()) == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
 
@@ -397,7 +408,7 @@ def test_speakers_and_digits_are_held_out(folder) -> None:
     assert data.same_classes
     for part in (data.train, data.valid, data.test):
         for speaker, own in part.items():
-            assert [len(own[c]) for c in data.train_classes] == [6] * 10
+            assert [len(own[c]) for c in data.train_classes] == [18 if part is data.train else 6] * 10
             assert all(s.id.startswith(f"{speaker}-") and s.target == c for c in own for s in own[c])
     digits = fewshot.load("digits", folder, seed=3)
     assert sorted(digits.train_classes + digits.test_classes) == [str(d) for d in range(10)]
@@ -442,10 +453,9 @@ def test_an_invented_voice_is_that_of_a_loop() -> None:
 def test_the_command_learns_and_keeps_answers(folder, tmp_path, typed) -> None:
     small = ("--steps", 2, "--width", 8, "--shots", 2, "--method", "sum", "--seeds", 2)
     words = ("task", "fewshot", "digits", "--data", folder, "--output", tmp_path / "out", *small)
-    # six recordings: two to learn from, four to answer
-    code, out, err = typed(*words, "--json", tmp_path / "s.json")
-    assert code != 0
-    assert "expected 5 + 5 samples, got 6" in err
+    code, out, err = typed(*words)
+    assert (code, err) == (0, "")
+    assert "digits, sum, prototypes, 2 shots, 2 seeds" in " ".join(out.split())
     words = ("task", "fewshot", "speakers", "--data", folder, "--regime", "untrained", "--output", tmp_path / "out")
     code, out, err = typed(*words, *small, "--json", tmp_path / "s.json")
     assert (code, err) == (0, "")
@@ -453,6 +463,7 @@ def test_the_command_learns_and_keeps_answers(folder, tmp_path, typed) -> None:
     assert "seed 1: test speakers b, c" in out
     runs = json.loads((tmp_path / "s.json").read_text())["runs"]
     assert set(runs[0]) == {"accuracy", "accuracy_a", "accuracy_b"}
+    # of six recordings two to learn from, four to answer
     lines = (tmp_path / "out" / "seed-1" / "answers.jsonl").read_text().splitlines()
     assert len(lines) == 2 * 10 * 4
     assert Learner.from_pretrained(tmp_path / "out" / "seed-1").fusion.width == 8

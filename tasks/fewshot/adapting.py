@@ -20,11 +20,13 @@ from .episodes import Episode, FewShot, Pool, draw
 from .learner import Learner, prototypes
 from .training import MetaSettings, ways_of
 
-KINDS = ("none", "prototypes", "head", "all")
+KINDS = ("none", "prototypes", "head", "all", "all from prototypes")
 BATCH = 50
 """Support samples of a step; fewer are all taken at once."""
 MOST_SHOTS = 20
 VALID_QUERIES, TEST_QUERIES = 15, 30
+STEPS = (0, 10, 25, 60)
+"""Of an adaptation, tried on validation domains."""
 EPISODES = 2
 """Of every domain."""
 
@@ -35,7 +37,8 @@ class Adaptation:
 
     Attributes:
         kind: ``none``: not at all. ``prototypes``: nearest class mean. ``head``: gradient steps of the head. ``all``:
-            of all weights.
+            of all weights. ``all from prototypes``: the same, from a head that answers as the prototypes do
+            (Proto-MAML: Triantafillou et al., ICLR 2020).
         optimizer: ``adam`` or ``sgd``.
         lr, steps: of the gradient steps.
     """
@@ -68,22 +71,22 @@ def scores_along(
         HetgraphError: nothing is adapted and the head knows other classes.
     """
     device = learner.head.weight.device
-    labels = episode.support_labels.to(device)
-    if how.kind in ("none", "prototypes", "head"):
+    labels, ways = episode.support_labels.to(device), len(episode.classes)
+    if how.kind != "all":
         z = embedded(learner, [*episode.support, *episode.query])
         known, asked = z[: len(labels)], z[len(labels) :]
     if how.kind == "prototypes":
         with torch.no_grad():
-            found = learner.distances(asked, prototypes(known, labels, len(episode.classes)))
+            found = learner.distances(asked, prototypes(known, labels, ways))
         yield from ((steps, found) for steps in at)
         return
     model = copy.deepcopy(learner).eval()
-    if episode.classes != learner.classes and learner.classes != ways_of(len(episode.classes)):
+    if how.kind == "all from prototypes":
+        model.head = learner.head_of(prototypes(known, labels, ways))
+    elif episode.classes != learner.classes and learner.classes != ways_of(ways):
         if how.kind == "none":
             raise HetgraphError(f"the head knows the classes {learner.classes}, expected {episode.classes}")
-        model.head = nn.Linear(learner.fusion.width, len(episode.classes), device=device)
-        nn.init.zeros_(model.head.weight)
-        nn.init.zeros_(model.head.bias)
+        model.head = learner.head_of(torch.zeros(ways, learner.fusion.width, device=device))
     if how.kind == "none":
         with torch.no_grad():
             found = model.head(asked)
@@ -249,18 +252,17 @@ def evaluate(
 
 
 def candidates(kind: str, settings: MetaSettings) -> list[tuple[Adaptation, Sequence[int]]]:
-    """What is tried on validation domains: two rates with four numbers of steps each, for every regime.
+    """What is tried on validation domains: two rates with as many numbers of steps each, for every regime.
 
-    Meta-learnt weights go on as they were trained, by plain gradient descent at their inner rate and at twice that.
+    ``maml`` and the head of ``anil`` go on as they were trained, by plain gradient descent at their inner rate and at
+    twice that; everything else is Adam's.
     """
     if kind in ("none", "prototypes"):
         return [(Adaptation(kind), (0,))]
-    if settings.regime in ("maml", "anil"):
+    if (settings.regime, kind) in (("maml", "all"), ("anil", "head")):
         lr = settings.inner_lr if kind == "all" else settings.inner_lr_head
-        return [(Adaptation(kind, "sgd", factor * lr), (0, 3, 10, 20)) for factor in (1, 2)]
-    steps = (10, 20, 40, 80) if settings.regime == "untrained" else (0, 5, 10, 20)
-    rates = (1e-3, 3e-3) if kind == "all" else (3e-3, 3e-2)
-    return [(Adaptation(kind, "adam", lr), steps) for lr in rates]
+        return [(Adaptation(kind, "sgd", factor * lr), STEPS) for factor in (1, 2)]
+    return [(Adaptation(kind, "adam", lr), STEPS) for lr in ((3e-3, 3e-2) if kind == "head" else (1e-3, 3e-3))]
 
 
 KIND_OF = {"conventional": "all", "untrained": "all", "prototypes": "prototypes", "anil": "head", "maml": "all"}

@@ -56,6 +56,18 @@ class Learner(Pretrained, library_name="hetgraph", tags=["multimodal", "graph", 
         apart = torch.cdist(z[None], prototypes[None])[0].square()
         return -self.log_scale.exp() * apart / z.shape[1] ** 0.5
 
+    def head_of(self, prototypes: Tensor) -> nn.Linear:
+        """A head for classes with ``prototypes [W, D]`` that answers as :meth:`distances` does; zeros give zeros.
+
+        ``-|z - c|^2 = 2 c . z - |c|^2 - |z|^2``, whose last term is the same for all classes (Snell et al., 2.3).
+        """
+        scale = self.log_scale.detach().exp() / prototypes.shape[1] ** 0.5
+        head = nn.Linear(prototypes.shape[1], len(prototypes), device=prototypes.device)
+        with torch.no_grad():
+            head.weight.copy_(2 * scale * prototypes)
+            head.bias.copy_(-scale * prototypes.square().sum(1))
+        return head
+
     def to_config(self) -> dict[str, Any]:
         return {**self.fusion.to_config(), "classes": list(self.classes)}
 
@@ -118,16 +130,21 @@ def inner_loop(
 
 def inner_loop_of_head(
     weight: Tensor, bias: Tensor, z: Tensor, labels: Tensor, *, steps: int, lr: float, first_order: bool
-) -> tuple[Tensor, Tensor]:
+) -> list[tuple[Tensor, Tensor]]:
     """The same of the head alone, ``weight [W, D]`` and ``bias [W]`` (ANIL: Raghu et al., ICLR 2020).
 
     Z ``[S, D]`` is the same in all steps. Unless ``first_order``, the second derivatives are exact, and cheap.
+
+    Returns:
+        Weight and bias before the first step and after each.
     """
+    path = [(weight, bias)]
     for _ in range(steps):
         loss = functional.cross_entropy(functional.linear(z, weight, bias), labels)
         one, other = torch.autograd.grad(loss, [weight, bias], create_graph=not first_order)
         weight, bias = weight - lr * one, bias - lr * other
-    return weight, bias
+        path.append((weight, bias))
+    return path
 
 
 @contextmanager

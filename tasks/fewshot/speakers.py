@@ -24,6 +24,8 @@ NAMES = ("speakers", "digits")
 TEST_SPEAKERS, VALID_SPEAKERS = 2, 1
 HELD_OUT = 4
 """Digits that only the test part of ``digits`` has."""
+VIEWS = 3
+"""Pairs that every training recording is in, each with another picture and other noise."""
 WARP = 0.2
 """Most that an invented voice differs in the place of its formants, as a share."""
 TILT = 0.5
@@ -73,7 +75,8 @@ def load(name: str, folder: str | Path | None = None, *, seed: int = 0, noisy: b
                         f"{av_digits.TITLE}: speaker {speaker!r}: digit {digit} has {len(said)} recordings and "
                         f"{len(written)} pictures in the {part} part, expected some"
                     )
-                pairs += list(zip(av_digits._deal(written, len(said), rng), said.tolist(), strict=True))
+                several = np.repeat(said, VIEWS if part == "train" else 1)
+                pairs += list(zip(av_digits._deal(written, len(several), rng), several.tolist(), strict=True))
             made = av_digits.paired(spoken, images, pairs, rng if noisy else None, f"{speaker}")
             parts[part][speaker] = {c: [s for s in made if s.target == c] for c in classes[part]}
     return FewShot(

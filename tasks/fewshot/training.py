@@ -1,6 +1,7 @@
 """Learning to learn on the training domains, and the plain training that it has to beat: equal steps, equal samples.
 
-Every step of every regime reads ``ways x (shots + queries)`` samples.
+Every step of every regime reads ``ways x (shots + queries)`` samples. Meta-learning begins with conventional steps,
+which count as its own (Meta-Baseline: Chen et al., ICCV 2021).
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ...builder import GraphBuilder
@@ -41,6 +43,7 @@ class MetaSettings:
         shots, queries: samples of every class in an episode's support and query.
         lr, weight_decay, clip: of AdamW, with a cosine.
         inner_steps, inner_lr, inner_lr_head: of the descent inside an episode, for all weights and for the head alone.
+        warm: share of the steps of meta-learning that are conventional, ahead of the episodes.
         first_order: leave second derivatives out of ``maml``.
         seed: of weights and episodes.
     """
@@ -50,22 +53,25 @@ class MetaSettings:
     width: int = 32
     layers: int = 1
     heads: int = 4
-    dropout: float = 0.1
-    steps: int = 200
+    dropout: float = 0.0
+    steps: int = 300
     shots: int = 5
     queries: int = 5
-    lr: float = 3e-3
+    lr: float = 1e-2
     weight_decay: float = 1e-2
     clip: float = 1.0
     inner_steps: int = 3
     inner_lr: float = 0.05
     inner_lr_head: float = 0.1
+    warm: float = 0.5
     first_order: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.regime not in REGIMES:
             raise HetgraphError(f"unknown regime {self.regime!r}; known: {', '.join(REGIMES)}")
+        if not 0 <= self.warm <= 1:
+            raise HetgraphError(f"warm must be a share from 0 to 1, got {self.warm!r}")
         if min(self.steps, self.shots, self.queries, self.inner_steps) < 1 or min(self.lr, self.inner_lr) <= 0:
             raise HetgraphError(f"impossible settings: {self}")
 
@@ -106,7 +112,10 @@ def _train(data: FewShot, s: MetaSettings, vary: Vary | None, progress: bool) ->
         learner.fusion.standardize(builder(samples[i : i + 256]) for i in range(0, len(samples), 256))
         if s.regime == "untrained":
             return learner.eval()
-        optimizer = torch.optim.AdamW(learner.parameters(), lr=s.lr, weight_decay=s.weight_decay)
+        # a head of its own where the learner's does not know the classes of training
+        known = nn.Linear(s.width, len(data.train_classes)) if learner.classes != data.train_classes else learner.head
+        trained = list(dict.fromkeys([*learner.parameters(), *known.parameters()]))
+        optimizer = torch.optim.AdamW(trained, lr=s.lr, weight_decay=s.weight_decay)
         rng = np.random.default_rng((s.seed, 3))
         voices = torch.Generator().manual_seed(s.seed)
         learner.train()
@@ -114,12 +123,16 @@ def _train(data: FewShot, s: MetaSettings, vary: Vary | None, progress: bool) ->
             for step in range(s.steps):
                 for group in optimizer.param_groups:
                     group["lr"] = rate(s.lr, step, s.steps)
-                loss = _loss(learner, data, s, samples, rng, voices, vary)
+                if s.regime == "conventional" or step < s.warm * s.steps:
+                    loss = _conventional(learner, known, data, s, samples, rng, voices, vary)
+                else:
+                    episode = _episode(data, s, rng)
+                    loss = episode_loss(learner, episode, s, partial(_varied, vary=vary), voices)
                 if not math.isfinite(loss.item()):
                     raise HetgraphError(f"the loss is {loss.item()} at step {step}; a lower learning rate may help")
                 optimizer.zero_grad()
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(learner.parameters(), s.clip)
+                torch.nn.utils.clip_grad_norm_(trained, s.clip)
                 optimizer.step()
                 bar.step(0, loss.item(), {})
     return learner.eval()
@@ -142,8 +155,9 @@ def ways_of(count: int) -> tuple[str, ...]:
     return tuple(f"way {i}" for i in range(count))
 
 
-def _loss(
+def _conventional(
     learner: Learner,
+    head: nn.Linear,
     data: FewShot,
     s: MetaSettings,
     samples: Sequence[Sample],
@@ -151,18 +165,16 @@ def _loss(
     voices: torch.Generator,
     vary: Vary | None,
 ) -> Tensor:
-    if s.regime == "conventional":
-        count = data.ways * (s.shots + s.queries)
-        some = [samples[i] for i in rng.permutation(len(samples))[:count]]
-        graph = learner.graph(some)
-        if vary is not None:
-            vary(graph, torch.arange(len(graph)), voices)
-        place = {name: i for i, name in enumerate(learner.classes)}
-        labels = torch.tensor([place[str(sample.target)] for sample in some]).to(graph.device)
-        scores, _, more = learner(graph)
-        return functional.cross_entropy(scores, labels) + more
-    episode = _episode(data, s, rng)
-    return episode_loss(learner, episode, s, (lambda graph, seed: _varied(graph, seed, vary)), voices)
+    """Cross-entropy of samples of all training domains, each with an invented voice of its own."""
+    count = data.ways * (s.shots + s.queries)
+    some = [samples[i] for i in rng.permutation(len(samples))[:count]]
+    graph = learner.graph(some)
+    if vary is not None:
+        vary(graph, torch.arange(len(graph)), voices)
+    place = {name: i for i, name in enumerate(data.train_classes)}
+    labels = torch.tensor([place[str(sample.target)] for sample in some]).to(graph.device)
+    _, z, more = learner(graph)
+    return functional.cross_entropy(head(z), labels) + more
 
 
 def _varied(graph: Graph, seed: int, vary: Vary | None) -> None:
@@ -186,6 +198,9 @@ def episode_loss(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Query loss after learning from the support.
+
+    Of ``prototypes`` and ``anil`` support and query also change places. Of ``anil`` it is the mean over all steps of
+    the inner loop, the one before the first included (multi-step loss: MAML++, Antoniou et al., ICLR 2019).
 
     Args:
         learner: in training mode.
@@ -216,17 +231,20 @@ def episode_loss(
     change(both, seed)
     _, z, more = learner(both)
     known, asked = z[: len(labels)], z[len(labels) :]
+    # support and query change places: every sample is asked about once, at no more cost of Z
+    one = _asked(learner, s, (known, labels), (asked, wanted), len(episode.classes))
+    other = _asked(learner, s, (asked, wanted), (known, labels), len(episode.classes))
+    return (one + other) / 2 + more
+
+
+def _asked(
+    learner: Learner, s: MetaSettings, support: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor], ways: int
+) -> Tensor:
+    """Loss of the query after learning from the support, each Z ``[S, D]`` and labels."""
+    (z, labels), (asked, wanted) = support, query
     if s.regime == "prototypes":
-        scores = learner.distances(asked, prototypes(known, labels, len(episode.classes)))
-    else:
-        weight, bias = inner_loop_of_head(
-            learner.head.weight,
-            learner.head.bias,
-            known,
-            labels,
-            steps=s.inner_steps,
-            lr=s.inner_lr_head,
-            first_order=False,
-        )
-        scores = functional.linear(asked, weight, bias)
-    return functional.cross_entropy(scores, wanted) + more
+        return functional.cross_entropy(learner.distances(asked, prototypes(z, labels, ways)), wanted)
+    path = inner_loop_of_head(
+        learner.head.weight, learner.head.bias, z, labels, steps=s.inner_steps, lr=s.inner_lr_head, first_order=False
+    )
+    return torch.stack([functional.cross_entropy(functional.linear(asked, *head), wanted) for head in path]).mean()
