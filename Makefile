@@ -6,7 +6,7 @@ EXTRAS := offline,parquet,csd,video,ray,dgl,link,detection,sources,test,dev
 # one thread a test process: two of them share the machine without waiting for each other
 ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-BENCHMARKS := message_passing sparse_attention graph_building training_step memory scaling import_time encoding
+BENCHMARKS := message_passing sparse_attention graph_building training_step memory scaling import_time encoding knowledge_graph
 
 .PHONY: env demo test lint format bench clean
 

@@ -24,7 +24,7 @@ from .plots import COLUMNS, Row, draw_bars, draw_lines
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 ORDER = (
     *("message_passing", "sparse_attention", "graph_building", "training_step"),
-    *("memory", "import_time", "encoding", "scaling"),
+    *("memory", "import_time", "encoding", "knowledge_graph", "scaling"),
 )
 _KEYS = {"label", "unit", "sizes", "ours", "peers", "values", "ratios", "axis", "growth"}
 
