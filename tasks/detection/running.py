@@ -53,6 +53,8 @@ def make(
         raise HetgraphError(f"modality_dropout: what is predicted of {node!r} needs its nodes; got {rate!r}")
     if settings.training.modality_loss:
         raise HetgraphError("modality_loss: a node type alone has no answer for the nodes of another")
+    if settings.norm:
+        raise HetgraphError("norm: it is Z that is normalised, and what is read here are nodes")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         s = settings

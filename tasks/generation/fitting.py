@@ -89,7 +89,7 @@ def train(
         space = Space(source.train.shape[1], min(s.components, len(source.train) - 1, source.train.shape[1]), bounded)
         space.fit(source.train)
         data = _taught(source, space)
-        predictor = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout)
+        predictor = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout, norm=s.norm)
         model = Translator(
             predictor,
             source.target,

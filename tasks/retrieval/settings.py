@@ -61,6 +61,8 @@ class RetrievalSettings(TaskSettings):
             raise HetgraphError(f"impossible settings for retrieval: {self}")
         if self.agreement and not self.classify:
             raise HetgraphError("agreement scores by classes, and needs a classifier: give classify a weight")
+        if self.norm:
+            raise HetgraphError("norm: embeddings are normalised in any case")
         if self.method == LINEAR and not self.anchor:
             raise HetgraphError(f"the method {LINEAR!r} is nothing but the closed-form maps, and anchor is off")
 
