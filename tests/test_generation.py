@@ -194,14 +194,14 @@ def test_the_critic_is_a_projection() -> None:
 def test_the_hinge_and_the_average() -> None:
     assert float(hinge(torch.tensor([2.0, 0.5]), torch.tensor([-2.0, 0.0]))) == pytest.approx(0.25 + 0.5)
     network = torch.nn.Linear(1, 1, bias=False)
-    average, expected = Average(network, 0.5), float(network.weight)
+    average, expected = Average(network, 0.5), network.weight.item()
     for step, value in enumerate((1.0, 5.0, 3.0), 1):
         network.weight.data.fill_(value)
         average.step()
         keep = min(0.5, step / (step + 9))
         expected = keep * expected + (1 - keep) * value
     average.put()
-    assert float(network.weight) == pytest.approx(expected)
+    assert network.weight.item() == pytest.approx(expected)
 
 
 def test_the_generator_hears_z_and_noise() -> None:
