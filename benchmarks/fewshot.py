@@ -136,6 +136,7 @@ def measure(
     watch: Callable[[str], object] = lambda title: None,
     settings: MetaSettings = SETTINGS,
     pretraining: PretrainingSettings = PRETRAINING,
+    training: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Run whatever the file does not hold yet; it is written after every run.
 
@@ -147,6 +148,8 @@ def measure(
     if name == "pretraining":
         head["pretraining"] = asdict(pretraining)
         ways = list(PRETRAINED)
+    if unknown := [way for way in training or () if way not in ways]:
+        raise HetgraphError(f"no training {unknown[0]!r}; known: {', '.join(ways)}")
     held: dict[int, Any] = {}
 
     def run(key: Key) -> Mapping[str, Any]:
@@ -163,11 +166,11 @@ def measure(
         return learn(with_edges(held[seed], key["edges"], seed), replace(own, regime=key["training"]))
 
     keys = [
-        {"method": method, "edges": kind, "training": training, "seed": seed}
+        {"method": method, "edges": kind, "training": way, "seed": seed}
         for seed in seeds
         for method in methods
         for kind in (edges if method == "graph" else ("all edges",))
-        for training in ways
+        for way in training or ways
     ]
     return keep(path, head, keys, run, watch)
 
@@ -228,6 +231,7 @@ def main(given: Sequence[str] | None = None) -> None:
         "--json", type=Path, required=True, help="what was measured; an interrupted run goes on with it"
     )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help="of fusion; default: all")
+    parser.add_argument("--training", nargs="+", help="regimes, or objectives of pretraining; default: all")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--edges", nargs="+", default=["all edges"], choices=EDGES, help="of the method graph")
     parser.add_argument("--plot", type=Path, help="draw accuracy against shots into this .png")
@@ -246,6 +250,7 @@ def main(given: Sequence[str] | None = None) -> None:
         range(arguments.seeds),
         arguments.edges,
         watch=lambda title: console.print(title, markup=False),
+        training=arguments.training,
     )
     console.print(table(result))
     for method in arguments.methods:

@@ -27,8 +27,9 @@ _COLOURS = (
     "#999999",
     "#7a4a00",
     "#5b3a8c",
+    "#c00020",
 )
-_MARKERS = "osD^vPX<>h"
+_MARKERS = "osD^vPX<>h*"
 LEARNT = ("prototypes", "prototypes, fine-tuned", "ANIL", "ANIL, fine-tuned", "MAML")
 """Drawn with solid lines; the others are dashed."""
 
@@ -37,7 +38,7 @@ def draw(result: Mapping[str, Any], path: Path, method: str = "graph") -> None:
     """A PNG file: mean over the seeds with its standard error, all edges."""
     figure = Figure(figsize=(8.0, 4.2), dpi=130)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.09, 0.13, 0.56, 0.77))
+    axes = figure.add_axes((0.09, 0.13, 0.62, 0.77))
     curves: dict[str, dict[int, list[float]]] = {}
     for run in result["runs"]:
         if run["method"] != method or run["edges"] != "all edges":
@@ -73,7 +74,7 @@ def draw(result: Mapping[str, Any], path: Path, method: str = "graph") -> None:
     axes.tick_params(labelsize=8.5, colors=_INK)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.legend(loc="center left", bbox_to_anchor=(0.66, 0.52), frameon=False, fontsize=8.5)
+    figure.legend(loc="center left", bbox_to_anchor=(0.72, 0.52), frameon=False, fontsize=8.5)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", facecolor="white", metadata={"Software": None})
     write_atomically(path, picture.getvalue())

@@ -25,7 +25,7 @@ BATCH = 50
 """Support samples of a step; fewer are all taken at once."""
 MOST_SHOTS = 20
 VALID_QUERIES, TEST_QUERIES = 15, 30
-STEPS = (0, 10, 25, 60)
+STEPS = (0, 10, 30)
 """Of an adaptation, tried on validation domains."""
 EPISODES = 2
 """Of every domain."""
@@ -262,7 +262,9 @@ def candidates(kind: str, settings: MetaSettings) -> list[tuple[Adaptation, Sequ
     if (settings.regime, kind) in (("maml", "all"), ("anil", "head")):
         lr = settings.inner_lr if kind == "all" else settings.inner_lr_head
         return [(Adaptation(kind, "sgd", factor * lr), STEPS) for factor in (1, 2)]
-    return [(Adaptation(kind, "adam", lr), STEPS) for lr in ((3e-3, 3e-2) if kind == "head" else (1e-3, 3e-3))]
+    # what has learnt nothing yet has more to learn
+    steps = tuple(4 * count for count in STEPS) if settings.regime == "untrained" else STEPS
+    return [(Adaptation(kind, "adam", lr), steps) for lr in ((3e-3, 3e-2) if kind == "head" else (1e-3, 3e-3))]
 
 
 KIND_OF = {"conventional": "all", "untrained": "all", "prototypes": "prototypes", "anil": "head", "maml": "all"}

@@ -41,7 +41,7 @@ class PretrainingSettings:
     objectives: tuple[str, ...] = OBJECTIVES
     epochs: int = 10
     batch_size: int = 64
-    lr: float = 3e-3
+    lr: float = 1e-2
     weight_decay: float = 1e-2
     clip: float = 1.0
     masked: float = 0.3

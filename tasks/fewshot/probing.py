@@ -20,7 +20,7 @@ from .learner import Learner
 
 PENALTIES = (1e-3, 1e-2, 1e-1)
 """Of the linear probe, tried on validation samples."""
-TUNED = [(Adaptation("all", "adam", lr), (10, 20, 40)) for lr in (1e-3, 3e-3)]
+TUNED = [(Adaptation("all", "adam", lr), (20, 80)) for lr in (3e-3, 1e-2)]
 """Of fine-tuning, likewise."""
 
 
