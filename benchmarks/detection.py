@@ -33,7 +33,7 @@ from hetgraph.tasks import detection
 from hetgraph.tasks.ablations import EDGES, ablate
 from hetgraph.tasks.detection import grounding
 
-from .runs import Key, keep, spread
+from .runs import Key, difference, keep, spread
 
 NAMES = ("scenes", "grounding")
 MAIN = {"scenes": "map_50", "grounding": "accuracy"}
@@ -112,12 +112,8 @@ def table(result: Mapping[str, Any]) -> Table:
     for method, kind in dict.fromkeys((run["method"], run["edges"]) for run in result["runs"]):
         cells = [spread(list(values(result, method, kind, metric).values())) for metric in metrics]
         apart = paired(main, values(result, method, kind, result["metric"])) if main else None
-        noise = "" if apart is None or apart["standard_error"] is None else f" ± {apart['standard_error']:.3f}"
-        better = (
-            ""
-            if apart is None or not apart["n"] or (method, kind) == ("graph", ALL)
-            else f"{apart['mean']:+.3f}{noise}"
-        )
+        alone = apart is None or not apart["n"] or (method, kind) == ("graph", ALL)
+        better = "" if apart is None or alone else difference(apart["mean"], apart["standard_error"])
         own = [run for run in result["runs"] if (run["method"], run["edges"]) == (method, kind)]
         seconds = statistics.fmean(run["seconds"] for run in own)
         shown.add_row(method if kind == ALL else f"graph, {kind}", *cells, better, f"{seconds:.0f}")

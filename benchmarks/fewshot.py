@@ -18,6 +18,7 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from hetgraph.tasks.fewshot.adapting import accuracy, candidates, choose, episod
 from hetgraph.tasks.fewshot.probing import k_shot
 
 from .fewshot_plot import draw
-from .runs import Key, keep, spread
+from .runs import Key, difference, keep, spread
 
 NAMES = ("speakers", "digits", "pretraining")
 SHOTS = (1, 5, 20)
@@ -150,20 +151,18 @@ def measure(
         ways = list(PRETRAINED)
     if unknown := [way for way in training or () if way not in ways]:
         raise HetgraphError(f"no training {unknown[0]!r}; known: {', '.join(ways)}")
-    held: dict[int, Any] = {}
+
+    @lru_cache(maxsize=1)
+    def read(seed: int) -> Any:
+        return load_data("av_digits", folder, seed=seed) if name == "pretraining" else load(name, folder, seed=seed)
 
     def run(key: Key) -> Mapping[str, Any]:
         seed = key["seed"]
-        if seed not in held:
-            held.clear()
-            held[seed] = (
-                load_data("av_digits", folder, seed=seed) if name == "pretraining" else load(name, folder, seed=seed)
-            )
         own = replace(settings, method=key["method"], seed=seed)
         if name == "pretraining":
-            data = ablate(held[seed], key["edges"], seed=seed)
+            data = ablate(read(seed), key["edges"], seed=seed)
             return teach(data, own, PRETRAINED[key["training"]], pretraining)
-        return learn(with_edges(held[seed], key["edges"], seed), replace(own, regime=key["training"]))
+        return learn(with_edges(read(seed), key["edges"], seed), replace(own, regime=key["training"]))
 
     keys = [
         {"method": method, "edges": kind, "training": way, "seed": seed}
@@ -255,8 +254,7 @@ def main(given: Sequence[str] | None = None) -> None:
     console.print(table(result))
     for method in arguments.methods:
         for meta, plain, gain, error in gains(result, method):
-            noise = "" if error is None else f" ± {error:.3f}"
-            console.print(f"{method}, 5 shots: {meta} against {plain} {gain:+.3f}{noise}", markup=False)
+            console.print(f"{method}, 5 shots: {meta} against {plain} {difference(gain, error)}", markup=False)
     if arguments.plot:
         draw(result, arguments.plot)
 

@@ -23,6 +23,7 @@ import argparse
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from hetgraph.training import evaluate, fit
 
 from .knowledge_data import NAMES, Linked
 from .knowledge_plot import draw
-from .runs import Key, keep, spread
+from .runs import Key, difference, keep, spread
 
 Control = Callable[[KnowledgeGraph, int], KnowledgeGraph]
 CONDITIONS: dict[str, Control | None] = {
@@ -89,7 +90,8 @@ def measure(
     Raises:
         HetgraphError: the file is of other settings.
     """
-    first = source(seeds[0])
+    held = lru_cache(maxsize=1)(source)
+    first = held(seeds[0])
     head = {
         "data": first.name,
         "metric": first.base.objective.main,
@@ -98,14 +100,9 @@ def measure(
         "notes": first.notes,
         "settings": asdict(settings),
     }
-    held = {seeds[0]: first}
 
     def run(key: Key) -> dict[str, Any]:
-        seed = key["seed"]
-        if seed not in held:
-            held.clear()
-            held[seed] = source(seed)
-        return outcome(held[seed], key["condition"], seed, settings)
+        return outcome(held(key["seed"]), key["condition"], key["seed"], settings)
 
     keys = [{"condition": condition, "seed": seed} for seed in seeds for condition in conditions]
     return keep(path, head, keys, run, watch)
@@ -139,9 +136,7 @@ def table(result: Mapping[str, Any]) -> Table:
         for kind in kinds:
             own = list(values(result, condition, kind).values())
             cells.append(spread(own))
-            more, error = gain(result, condition, kind)
-            noise = "" if error is None else f" ± {error:.3f}"
-            cells.append("" if condition == "none" else f"{more:+.3f}{noise}")
+            cells.append("" if condition == "none" else difference(*gain(result, condition, kind)))
         shown.add_row(condition, *cells)
     return shown
 

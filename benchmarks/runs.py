@@ -54,6 +54,11 @@ def keep(
     return {**plain, "runs": runs}
 
 
+def difference(mean: float, error: float | None) -> str:
+    """A mean difference and its standard error, as ``+0.021 ± 0.004``; None: there is none."""
+    return f"{mean:+.3f}" if error is None else f"{mean:+.3f} ± {error:.3f}"
+
+
 def spread(values: Sequence[float], digits: int = 3) -> str:
     """Mean and sample standard deviation, as ``0.812 ± 0.004``; of one value the value."""
     mean = f"{statistics.fmean(values):.{digits}f}"

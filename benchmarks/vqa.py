@@ -17,7 +17,7 @@ import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from hetgraph.tasks.datasets import Dataset
 from hetgraph.tasks.running import TaskSettings, suggested, train
 
 from .knowledge_data import only
-from .runs import Key, keep, spread
+from .runs import Key, difference, keep, spread
 
 WORDS = ("question", "token", "word")
 """Node types that a question is made of."""
@@ -63,7 +63,6 @@ def outcome(
         budget = parameters(make_model(own, "graph", s.width, s.layers, s.heads, norm=s.norm))
         s = replace(s, width=width_for(own, method, budget, s.layers, s.heads))
     model = train(own, s, seed=seed, progress=False)
-    # an image without the words of its question can be empty of nodes, and is then wrong
     out: dict[str, Any] = {"width": s.width, "parameters": parameters(model)}
     for part in ("valid", "test"):
         samples = getattr(own, part)
@@ -95,8 +94,7 @@ def table(result: Mapping[str, Any]) -> Table:
     for name in order:
         own = [spread(list(scores(result, name, metric).values())) for metric in metrics]
         gap = paired(found["graph"], found[name]) if name != "graph" and "graph" in found else None
-        noise = "" if gap is None or gap["standard_error"] is None else f" ± {gap['standard_error']:.3f}"
-        shown.add_row(name, *own, "" if gap is None else f"{gap['mean']:+.3f}{noise}")
+        shown.add_row(name, *own, "" if gap is None else difference(gap["mean"], gap["standard_error"]))
     shown.add_row("most frequent answer", f"{result['majority']:.3f}")
     return shown
 
@@ -114,25 +112,25 @@ def main(given: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(given)
     # on models this small one thread is fastest, and repeats exactly
     torch.set_num_threads(1)
-    read = partial(datasets.load, arguments.name, arguments.data, cache=arguments.cache)
-    held: dict[int, Dataset] = {0: read(seed=0)}
+
+    @lru_cache(maxsize=1)
+    def read(seed: int) -> Dataset:
+        return datasets.load(arguments.name, arguments.data, seed=seed, cache=arguments.cache)
+
+    first = read(0)
     settings = suggested(arguments.name, **({} if arguments.epochs is None else {"epochs": arguments.epochs}))
     taxonomy = vqa.Taxonomy.from_wordnet() if arguments.wordnet else None
     head = {
         "data": arguments.name,
-        "notes": held[0].notes,
+        "notes": first.notes,
         "settings": asdict(settings),
-        "majority": majority(held[0]),
-        "questions": {part: len(getattr(held[0], part) or ()) for part in ("train", "valid", "test")},
+        "majority": majority(first),
+        "questions": {part: len(getattr(first, part) or ()) for part in ("train", "valid", "test")},
         "wups": taxonomy is not None,
     }
 
     def run(key: Key) -> dict[str, Any]:
-        seed = key["seed"]
-        if seed not in held:
-            held.clear()
-            held[seed] = read(seed=seed)
-        return outcome(held[seed], key["condition"], seed, settings, taxonomy)
+        return outcome(read(key["seed"]), key["condition"], key["seed"], settings, taxonomy)
 
     console = Console(highlight=False)
     keys = [{"condition": c, "seed": seed} for seed in range(arguments.seeds) for c in arguments.methods]

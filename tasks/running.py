@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -40,6 +40,9 @@ class TaskSettings:
     )
 
 
+S = TypeVar("S", bound=TaskSettings)
+
+
 def suggested(name: str, **changes: Any) -> TaskSettings:
     """What suits a data set (:data:`.datasets.suggested.SUGGESTED`; of a grid the first value), with changes.
 
@@ -54,13 +57,13 @@ def suggested(name: str, **changes: Any) -> TaskSettings:
     return changed(TaskSettings(), **{**SUGGESTED.get(name, {}), **grid, **changes})
 
 
-def changed(settings: TaskSettings, **changes: Any) -> TaskSettings:
-    """Settings with changes, attributes of :class:`TaskSettings` or of its training.
+def changed(settings: S, **changes: Any) -> S:
+    """Settings of a task with changes: attributes of their class or of their training; the own come first.
 
     Raises:
         HetgraphError: there is no such attribute, or a value is impossible.
     """
-    own = {f.name for f in fields(TaskSettings)} - {"training"}
+    own = {f.name for f in fields(settings)} - {"training"}
     known = own | {f.name for f in fields(TrainingSettings)}
     if unknown := sorted(set(changes) - known):
         raise HetgraphError(f"no setting {unknown[0]!r}; known: {', '.join(sorted(known))}")

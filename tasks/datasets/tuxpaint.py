@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +124,9 @@ def groups(folder: str | Path | None = None) -> dict[str, str]:
     return {row["id"]: row["group"] for row in _rows(data_folder("tuxpaint_stamps", folder) / "stamps.csv")}
 
 
-def _read(source: Path) -> tuple[list[dict[str, str]], np.ndarray]:
-    """The table and the pictures, uint8 ``[N, height, width, 3]``."""
-    rows = _rows(source / "stamps.csv")
+def _read(source: Path, more: Sequence[str] = ()) -> tuple[list[dict[str, str]], np.ndarray]:
+    """The table, which has ``more`` columns, and the pictures, uint8 ``[N, height, width, 3]``."""
+    rows = _rows(source / "stamps.csv", more)
     images = read_arrays(TITLE, source / "images_96.npz", ("images",))["images"]
     if len(images) != len(rows):
         raise HetgraphError(f"{TITLE}: {len(images)} pictures for {len(rows)} stamps")
@@ -142,8 +142,8 @@ def _sounds(source: Path, name: str) -> dict[str, Path]:
     return {column: path for column, path in files.items() if path.is_file()}
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    rows = read_table(TITLE, path, COLUMNS)
+def _rows(path: Path, more: Sequence[str] = ()) -> list[dict[str, str]]:
+    rows = read_table(TITLE, path, (*COLUMNS, *more))
     seen: set[str] = set()
     for row in rows:
         # files are called by the id: nothing but a number

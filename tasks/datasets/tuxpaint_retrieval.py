@@ -16,9 +16,10 @@ from ...pipeline import Pipeline, Record
 from ...sample import Sample
 from ...schema import Schema
 from . import data_folder
-from .reading import read_arrays, read_table
+from .questions import grid_boxes
+from .reading import read_arrays
 from .retrieval import Pooled, RetrievalData
-from .tuxpaint import COLUMNS, PARTS, TITLE, _read, _sounds
+from .tuxpaint import PARTS, TITLE, _read, _sounds
 
 LANGUAGES = {"english": "en", "french": "fr", "spanish": "es"}
 REGIONS = "effnet_lite0_regions_pca256.npz"
@@ -57,9 +58,7 @@ def items(
         HetgraphError: a file or column is missing, the files do not fit together, or a stamp is in no split.
     """
     source = data_folder("tuxpaint_stamps", folder)
-    rows, images = _read(source)
-    captions = [f"caption_{code}" for code in LANGUAGES.values()]
-    read_table(TITLE, source / "stamps.csv", (*COLUMNS, *captions))
+    rows, images = _read(source, [f"caption_{code}" for code in LANGUAGES.values()])
     regions = _regions(source / REGIONS, len(rows)) if (source / REGIONS).is_file() else None
     columns = {f"text:token_{code}": "text" for code in LANGUAGES.values()}
     columns |= {"audio:speech": "audio", "audio:effect": "audio"}
@@ -110,7 +109,5 @@ def _regions(path: Path, count: int) -> Tensor:
 
 def _with(sample: Sample, regions: Tensor) -> Sample:
     """The sample with a picture; boxes as x1, y1, x2, y2 in 0 .. 1."""
-    sides = [(x / 3, y / 3, (x + 1) / 3, (y + 1) / 3) for y in range(3) for x in range(3)]
-    box = torch.tensor([*sides, (0.0, 0.0, 1.0, 1.0)])
-    nodes = {"region": {"x": regions, "box": box}, **sample.nodes}
+    nodes = {"region": {"x": regions, "box": grid_boxes(whole=True)}, **sample.nodes}
     return Sample(id=sample.id, target=sample.target, nodes=nodes)

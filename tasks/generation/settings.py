@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ...errors import HetgraphError
-from ...training import TrainingSettings
-from ..running import TaskSettings
+from ..running import TaskSettings, changed
 
 
 @dataclass(frozen=True)
@@ -119,12 +118,5 @@ def suggested(name: str, **changes: Any) -> GenerationSettings:
     Raises:
         HetgraphError: there is no such attribute, or a value is impossible.
     """
-    chosen = {**SUGGESTED.get(name, {}), **changes}
-    own = {f.name for f in fields(GenerationSettings)} - {"training"}
-    both = {f.name for f in fields(TrainingSettings)}
-    if unknown := sorted(set(chosen) - own - both):
-        raise HetgraphError(f"no setting {unknown[0]!r}; known: {', '.join(sorted(own | both))}")
-    plain = GenerationSettings()
     # "average" is the generator's: that of the fusion's training is set in ``training``
-    training = replace(plain.training, **{key: value for key, value in chosen.items() if key not in own})
-    return replace(plain, training=training, **{key: value for key, value in chosen.items() if key in own})
+    return changed(GenerationSettings(), **{**SUGGESTED.get(name, {}), **changes})

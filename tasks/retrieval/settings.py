@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import HetgraphError
 from ...fusion import METHODS
 from ...training import TrainingSettings
-from ..running import TaskSettings
+from ..running import TaskSettings, changed
 
 LINEAR = "linear"
 """The method without a fusion network: the closed-form maps alone, a floor."""
@@ -96,10 +96,4 @@ def suggested(name: str, **changes: Any) -> RetrievalSettings:
     Raises:
         HetgraphError: there is no such attribute, or a value is impossible.
     """
-    chosen = {**SUGGESTED.get(name, {}), **changes}
-    own = {f.name for f in fields(RetrievalSettings)} - {"training"}
-    known = own | {f.name for f in fields(TrainingSettings)}
-    if unknown := sorted(set(chosen) - known):
-        raise HetgraphError(f"no setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    training = replace(RetrievalSettings().training, **{key: value for key, value in chosen.items() if key not in own})
-    return RetrievalSettings(training=training, **{key: value for key, value in chosen.items() if key in own})
+    return changed(RetrievalSettings(), **{**SUGGESTED.get(name, {}), **changes})
