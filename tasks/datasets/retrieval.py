@@ -20,12 +20,16 @@ class Pooled:
         segments: beside the mean over all nodes the means of so many equal stretches of them; 0: none.
         spread: also the standard deviation over the nodes.
         scale: ``"each"``: every feature gets deviation 1; ``"all"``: one factor for all (for histograms and word
-            counts, where rare entries would become loud).
+            counts, where rare entries would become loud, and for principal components, where faint ones would).
+        count: also the logarithm of one more than the number of nodes (of frames: how long it lasts).
+        first: only so many features of a node, the first ones; 0: all.
     """
 
     segments: int = 0
     spread: bool = False
     scale: str = "each"
+    count: bool = False
+    first: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,9 @@ class RetrievalData(Dataset):
             through; ``"target"``: what has the query's target is right.
         pooled: node type -> how it enters the closed-form maps; types that are missing do not.
         weights: modality -> its weight in the closed-form maps, 1 where nothing is said.
+        ridges: modality -> the ridge of its closed-form map, where it is another one than the settings'.
+        kernels: modality -> so many landmarks (training items) of a Gaussian kernel; its maps are linear in the
+            kernel's features (:func:`hetgraph.tasks.retrieval.linear.nystrom`) instead of in the pooled nodes.
 
     ``about`` has of every sample its ``group`` and its ``title``.
     """
@@ -46,6 +53,8 @@ class RetrievalData(Dataset):
     relevance: str = "group"
     pooled: Mapping[str, Pooled] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+    ridges: Mapping[str, float] = field(default_factory=dict)
+    kernels: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         owned = [name for types in self.views.values() for name in types]

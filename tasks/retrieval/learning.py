@@ -36,6 +36,7 @@ def make(data: RetrievalData, settings: RetrievalSettings) -> RetrievalModel:
         s.dims,
         classes,
         s.agreement,
+        data.kernels,
     )
     with torch.no_grad():
         model.temperature.fill_(math.log(1 / s.temperature))
@@ -59,13 +60,20 @@ def _fit_maps(model: RetrievalModel, data: RetrievalData, s: RetrievalSettings) 
             at += size
         scale = model.get_buffer(f"scale_{i}")
         scale.copy_(torch.stack([torch.cat([mean for mean, _ in parts]), torch.cat([std for _, std in parts])]))
-        scaled[view] = (rows - scale[0]) / scale[1] * there[:, None]
+        if view in model.kernels:
+            own = (rows[there] - scale[0]) / scale[1]
+            for name, value in zip(
+                ("landmarks", "root", "middle"), linear.nystrom(own, model.kernels[view]), strict=True
+            ):
+                model.get_buffer(f"{name}_{i}").copy_(value)
+            model.get_buffer(f"mean_{i}").copy_(model.features(graph, view)[0][there].mean(0))
+        scaled[view], _ = model.features(graph, view)
         if model.classes and numbers is not None:
             with torch.enable_grad():
                 weight, bias = linear.logistic(scaled[view][there], numbers[there], model.classes, s.penalty)
             model.get_buffer(f"classify_{i}").copy_(torch.cat([weight, bias[None]]))
     classes = numbers if s.label_weight else None
-    maps, _ = linear.shared_space(scaled, classes, s.dims, s.ridge, s.label_weight, data.weights)
+    maps, _ = linear.shared_space(scaled, classes, s.dims, s.ridge, s.label_weight, data.weights, data.ridges)
     for i, view in enumerate(model.mapped):
         model.get_buffer(f"map_{i}").copy_(maps[view])
 

@@ -21,15 +21,16 @@ NOTHING = 1e12
 
 def width(dim: int, how: Pooled) -> int:
     """Numbers that a node type of so many features becomes."""
-    return dim * (1 + how.segments + how.spread)
+    return (how.first or dim) * (1 + how.segments + how.spread) + how.count
 
 
 def pool(graph: Graph, name: str, how: Pooled) -> Tensor:
-    """Mean, deviation and means of stretches of the nodes of a type, ``[B, p]``; zeros where there are none.
+    """Mean, deviation, means of stretches and number of the nodes of a type, ``[B, p]``; zeros where there are none.
 
     A stretch without a node (there are fewer nodes than stretches) has the mean over all.
     """
     x, at, count = graph.x[name], graph.batch[name], graph.counts[name]
+    x = x[:, : how.first] if how.first else x
     mean = _means(x, at, count)
     parts = [mean]
     if how.spread:
@@ -41,6 +42,8 @@ def pool(graph: Graph, name: str, how: Pooled) -> Tensor:
         inside = _means(x, stretch, sizes).unflatten(0, (len(count), how.segments))
         empty = (sizes == 0).unflatten(0, (len(count), how.segments))
         parts.append(torch.where(empty[..., None], mean[:, None], inside).flatten(1))
+    if how.count:
+        parts.append(count[:, None].to(x.dtype).log1p())
     return torch.cat(parts, 1)
 
 
@@ -60,6 +63,40 @@ def scale_of(rows: Tensor, how: Pooled) -> tuple[Tensor, Tensor]:
     return mean, std * rows.shape[1] ** 0.5
 
 
+def nystrom(rows: Tensor, count: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Features whose products are a Gaussian kernel, by landmarks (Williams and Seeger, NIPS 2000).
+
+    The kernel is ``exp(-|x - y|^2 / m)`` with the median m of the squared distances between landmarks; the features of
+    ``x`` are ``k(x, L) k(L, L)^(-1/2)``, exact where x is a landmark.
+
+    Args:
+        rows: ``[n, p]``, among which landmarks are drawn.
+        count: of landmarks.
+        seed: of the draw.
+
+    Returns:
+        The landmarks ``[count, p]``, ``k(L, L)^(-1/2)`` ``[count, count]``, and m.
+
+    Raises:
+        HetgraphError: fewer rows than landmarks, or rows that are all the same.
+    """
+    if not 1 < count <= len(rows):
+        raise HetgraphError(f"{count} landmarks need at least two, and as many items; got {len(rows)} items")
+    chosen = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count].to(rows.device)]
+    apart = torch.cdist(chosen.double(), chosen.double()).square()
+    middle = apart[~torch.eye(count, dtype=torch.bool, device=rows.device)].median()
+    if not middle > 0:
+        raise HetgraphError("a Gaussian kernel needs items that differ")
+    values, vectors = torch.linalg.eigh(torch.exp(-apart / middle))
+    root = vectors @ torch.diag(values.clamp(min=1e-6).rsqrt()) @ vectors.T
+    return chosen, root.float(), middle.float()
+
+
+def gaussian(rows: Tensor, landmarks: Tensor, middle: Tensor) -> Tensor:
+    """``exp(-|x - y|^2 / m)`` between rows ``[n, p]`` and landmarks ``[k, p]``, ``[n, k]``."""
+    return torch.exp(-torch.cdist(rows, landmarks).square() / middle)
+
+
 def shared_space(
     rows: Mapping[str, Tensor],
     classes: Tensor | None,
@@ -67,6 +104,7 @@ def shared_space(
     ridge: float,
     label_weight: float = 1.0,
     weights: Mapping[str, float] | None = None,
+    ridges: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Maps of every modality into the space in which they agree best.
 
@@ -83,6 +121,7 @@ def shared_space(
         ridge: share of the mean eigenvalue that is added to all.
         label_weight: of the classes, a modality being 1.
         weights: of modalities in the sum of projections; 1 where nothing is said.
+        ridges: of modalities; ``ridge`` where nothing is said.
 
     Returns:
         W_k ``[p, d]`` and the eigenvalues ``[d]``, the largest first.
@@ -96,7 +135,7 @@ def shared_space(
     total = torch.zeros(count, count, dtype=torch.float64)
     regress: dict[str, Tensor] = {}
     for name, x in rows.items():
-        regress[name] = _regression(x.double(), ridge)
+        regress[name] = _regression(x.double(), (ridges or {}).get(name, ridge))
         total += (weights or {}).get(name, 1.0) * (x.double() @ regress[name])
     if classes is not None and label_weight:
         one = torch.nn.functional.one_hot(classes).double()

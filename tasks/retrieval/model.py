@@ -50,6 +50,8 @@ class RetrievalModel(Pretrained, library_name="hetgraph", tags=["multimodal", "g
         dims: d.
         classes: C; 0: no classifier.
         agreement: a.
+        kernels: modality -> landmarks of a Gaussian kernel; in place of its pooled nodes the maps then have the
+            kernel's features (:func:`.linear.nystrom`).
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class RetrievalModel(Pretrained, library_name="hetgraph", tags=["multimodal", "g
         dims: int,
         classes: int = 0,
         agreement: float = 0.0,
+        kernels: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         if fusion is None and not pooled:
@@ -71,9 +74,16 @@ class RetrievalModel(Pretrained, library_name="hetgraph", tags=["multimodal", "g
         self.fusion = None if fusion is None else Fusion(schema, **fusion)
         self.history: dict[str, Any] = {}
         self.mapped = [view for view in self.views if any(name in pooled for name in self.views[view])]
+        self.kernels = {view: count for view, count in (kernels or {}).items() if view in self.mapped}
         for i, view in enumerate(self.mapped):
             size = self.map_width(view)
             self.register_buffer(f"scale_{i}", torch.stack([torch.zeros(size), torch.ones(size)]))
+            if view in self.kernels:
+                own, size = size, self.kernels[view]
+                self.register_buffer(f"landmarks_{i}", torch.zeros(size, own))
+                self.register_buffer(f"root_{i}", torch.eye(size))
+                self.register_buffer(f"middle_{i}", torch.ones(()))
+                self.register_buffer(f"mean_{i}", torch.zeros(size))
             self.register_buffer(f"map_{i}", torch.zeros(size, dims))
             self.register_buffer(f"classify_{i}", torch.zeros(size + 1, classes))
         self.temperature = nn.Parameter(torch.zeros(()))
@@ -97,13 +107,22 @@ class RetrievalModel(Pretrained, library_name="hetgraph", tags=["multimodal", "g
         there = torch.stack([graph.counts[name] > 0 for name in types]).any(0)
         return torch.cat([linear.pool(graph, name, self.pooled[name]) for name in types], 1), there
 
+    def features(self, graph: Graph, view: str) -> tuple[Tensor, Tensor]:
+        """What the maps of a modality are linear in, ``[B, p]``, zero where it is absent; and where it is there."""
+        i = self.mapped.index(view)
+        mean, std = self.get_buffer(f"scale_{i}")
+        rows, there = self.rows(graph, view)
+        rows = (rows - mean) / std
+        if view in self.kernels:
+            landmarks, root, middle = (self.get_buffer(f"{name}_{i}") for name in ("landmarks", "root", "middle"))
+            rows = linear.gaussian(rows, landmarks, middle) @ root - self.get_buffer(f"mean_{i}")
+        return rows * there[:, None], there
+
     def forward(self, graph: Graph, backend: str = "auto") -> Embedded:
         z = torch.zeros(len(graph), self.dims, device=graph.device)
         logits = torch.zeros(len(graph), self.classes, device=graph.device)
         for i, view in enumerate(self.mapped):
-            mean, std = self.get_buffer(f"scale_{i}")
-            rows, there = self.rows(graph, view)
-            scaled = (rows - mean) / std * there[:, None]
+            scaled, there = self.features(graph, view)
             z = z + scaled @ self.get_buffer(f"map_{i}")
             weight = self.get_buffer(f"classify_{i}")
             logits = logits + scaled @ weight[:-1] + there[:, None] * weight[-1]
@@ -149,12 +168,13 @@ class RetrievalModel(Pretrained, library_name="hetgraph", tags=["multimodal", "g
             "dims": self.dims,
             "classes": self.classes,
             "agreement": self.agreement,
+            "kernels": dict(self.kernels),
         }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], rules: Rules | None = None) -> RetrievalModel:
         pooled = {name: Pooled(**how) for name, how in config["pooled"].items()}
-        own = {name: config[name] for name in ("views", "fusion", "dims", "classes", "agreement")}
+        own = {name: config[name] for name in ("views", "fusion", "dims", "classes", "agreement", "kernels")}
         return cls(schema_of(config, rules), pooled=pooled, **own)
 
 
