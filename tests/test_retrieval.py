@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from dataclasses import replace
@@ -190,6 +191,39 @@ def test_pooled_nodes_by_hand() -> None:
     # one node is both stretches
     assert found[1].tolist() == pytest.approx([5.0, 0.0, 5.0, 5.0], abs=1e-5)
     assert found.shape[1] == linear.width(1, Pooled(segments=2, spread=True))
+
+
+def test_pooling_counts_nodes_and_takes_the_first_features() -> None:
+    schema = Schema([NodeType("f", 3)], [])
+    x = torch.arange(12.0).reshape(4, 3)
+    graph = GraphBuilder(schema)([Sample(id="a", f=x[:1]), Sample(id="b", f=x[1:])])
+    how = Pooled(first=2, count=True)
+    found = linear.pool(graph, "f", how)
+    assert torch.allclose(found, torch.tensor([[0.0, 1.0, math.log(2)], [6.0, 7.0, math.log(4)]]))
+    assert found.shape[1] == linear.width(3, how)
+
+
+def test_features_of_a_kernel_multiply_to_the_kernel() -> None:
+    x = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+    landmarks, root, middle = linear.nystrom(x, 40)
+    apart = torch.tensor([[float(((a - b) ** 2).sum()) for b in x] for a in x])
+    assert float(middle) == pytest.approx(float(apart[~torch.eye(40, dtype=torch.bool)].median()), rel=1e-5)
+    made = linear.gaussian(x, landmarks, middle) @ root
+    assert torch.allclose(made @ made.T, torch.exp(-apart / middle), atol=1e-3)
+    with pytest.raises(HetgraphError, match=r"41 landmarks .* got 40 items"):
+        linear.nystrom(x, 41)
+    with pytest.raises(HetgraphError, match="items that differ"):
+        linear.nystrom(torch.ones(5, 2), 3)
+
+
+def test_a_modality_has_a_ridge_of_its_own() -> None:
+    x, y = torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(1))
+    sides = {"x": x - x.mean(0), "y": y - y.mean(0)}
+    same, _ = linear.shared_space(sides, None, 3, 0.5)
+    named, _ = linear.shared_space(sides, None, 3, 7.0, ridges={"x": 0.5, "y": 0.5})
+    other, _ = linear.shared_space(sides, None, 3, 0.5, ridges={"y": 7.0})
+    assert all(torch.equal(same[side], named[side]) for side in sides)
+    assert other["y"].norm() < same["y"].norm() / 2
 
 
 def test_the_shared_space_of_two_sides_is_that_of_cca() -> None:

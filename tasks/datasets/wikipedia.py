@@ -26,7 +26,7 @@ WORDS = 12
 """Words, and visual words, of a sample that are nodes."""
 HELD_OUT = 10
 """Every so many-th article of a category validates."""
-LANDMARKS = {"image": 500}
+LANDMARKS = 500
 """A picture is classified by a kernel of its visual words: what it shows is not linear in them."""
 VIEWS = {"image": ("picture", "visual_word"), "text": ("topics", "tfidf", "word")}
 POOLED = {"picture": Pooled(), "topics": Pooled(), "tfidf": Pooled(scale="all")}
@@ -73,7 +73,7 @@ def pairs(folder: str | Path | None = None, *, cache: str | Path | None = None) 
         views={view: tuple(t for t in types if t in known) for view, types in VIEWS.items()},
         relevance="target",
         pooled={name: how for name, how in POOLED.items() if name in known},
-        kernels=LANDMARKS,
+        kernels={"image": min(LANDMARKS, len(train))},
     )
 
 
