@@ -36,8 +36,8 @@ from hetgraph.tasks.running import TaskSettings, suggested, train
 from .knowledge_data import only
 from .runs import Key, difference, keep, spread
 
-WORDS = ("question", "token", "word")
-"""Node types that a question is made of."""
+WORDS = ("question", "token", "word", "look", "place")
+"""Node types that a question is made of; of SHAPES also what it says where to look."""
 QUESTION, PICTURE = "graph, question alone", "graph, picture alone"
 CONDITIONS = (*METHODS, QUESTION, PICTURE, *(f"graph, {kind}" for kind in EDGES[1:]))
 

@@ -326,33 +326,46 @@ def test_the_form_of_a_cell_depends_on_neither_place_nor_size() -> None:
     assert not found[3:].any()
 
 
-def test_the_question_says_which_cells_are_related(tmp_path) -> None:
+def test_a_look_hears_a_word_and_a_cell_and_a_place_two_looks(tmp_path) -> None:
     data = shapes.yes_no(put_shapes(tmp_path), copies=1)
     graph = GraphBuilder(data.schema)(data.test[:1])
     assert data.about[data.test[0].id]["question"] == "is a red shape left of a circle"
-    found = {(int(i), int(j)) for i, j in graph.edge_index[shapes.RELATED].T}
-    assert found == {(3 * i + j, 3 * i + j - 1) for i in range(3) for j in (1, 2)}
-    # the words "red" and "circle" are heard by all cells
-    for key, place in ((shapes.FIRST, 2), (shapes.SECOND, 7)):
-        assert {(int(i), int(j)) for i, j in graph.edge_index[key].T} == {(place, j) for j in range(9)}
+    asked, shown, part = (
+        {(int(i), int(j)) for i, j in graph.edge_index[key].T} for key in (shapes.ASKED, shapes.SHOWN, shapes.PART)
+    )
+    # "red" is the third word, "circle" the eighth
+    assert asked == {(2, look) for look in range(9)} | {(7, look) for look in range(9, 18)}
+    assert shown == {(cell, cell) for cell in range(9)} | {(cell, cell + 9) for cell in range(9)}
+    heard = {frozenset(look for look, place in part if place == k) for k in range(6)}
+    assert heard == {frozenset((3 * i + j - 1, 9 + 3 * i + j)) for i in range(3) for j in (1, 2)}
+    assert len(part) == 12
 
 
-@pytest.mark.parametrize("question", ASKED)
-def test_an_answer_is_yes_where_two_related_cells_hold_the_two_things(question) -> None:
+@pytest.mark.parametrize("question", [*ASKED, "is a circle left of left of left of a square"])
+def test_an_answer_is_yes_where_both_looks_of_a_place_find_their_thing(question) -> None:
     rng = np.random.default_rng(3)
-    parts, said = shapes.parsed(question), question.split()
+    said, edges = question.split(), shapes.looks_and_places(shapes.parsed(question))
+    word, cell = ({int(j): int(i) for i, j in edges[key].T} for key in (shapes.ASKED, shapes.SHOWN))
     for _ in range(60):
         cells = np.zeros((9, 10, 10, 3), np.uint8)
-        for cell in cells:
+        for one in cells:
             if rng.random() < 0.8:
-                cell[..., rng.integers(3)] = rng.integers(1, 4)
-        pairs = shapes.related(parts.sides).T.tolist()
-        holds = [
-            right(np.where(np.arange(9)[:, None, None, None] == c, cells, 0), f"is a {said[place]} {said[place]}")
-            for place in (parts.first, parts.second)
-            for c in range(9)
-        ]
-        assert any(holds[9 + a] and holds[b] for a, b in pairs) == right(cells, question)
+                one[..., rng.integers(3)] = rng.integers(1, 4)
+        alone = [np.where(np.arange(9)[:, None, None, None] == c, cells, 0) for c in range(9)]
+        found = [right(alone[cell[k]], f"is a {said[word[k]]} {said[word[k]]}") for k in range(18)]
+        places: dict[int, list[bool]] = {}
+        for look, place in edges[shapes.PART].T.tolist():
+            places.setdefault(place, []).append(found[look])
+        assert all(len(both) == 2 for both in places.values())
+        assert any(map(all, places.values())) == right(cells, question)
+
+
+def test_features_of_a_changed_picture_are_changed_features() -> None:
+    cells = np.random.default_rng(1).random((9, 10, 10, 3))
+    cells[4] = 0
+    features = shapes.cell_features(cells)
+    for change in shapes.changes():
+        np.testing.assert_allclose(change.features(features), shapes.cell_features(change.picture(cells)), atol=1e-6)
 
 
 # the real files

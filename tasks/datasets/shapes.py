@@ -1,12 +1,14 @@
-"""SHAPES: yes/no questions about pictures of nine cells, as a graph of words and cells.
+"""SHAPES: yes/no questions about pictures of nine cells, as a graph of words, cells, looks and places.
 
 Reads the official files (:mod:`.official.shapes`). Of the training parts with pictures, 1,552 questions are in the
 second layout; that is a ninth of ``train.large``.
 
 The question is parsed, as module networks do it: "is a red shape left of a circle" has a first thing (red), a second
-one (circle) and sides between them. The word for each thing is connected with all cells by an edge type of its own,
-and each cell with those that lie on the sides asked about. What red and a circle look like, and what it takes to say
-yes, is left to be learnt.
+one (circle) and sides between them. The graph lays out what there is to look at: for each of the two things a node
+``look`` per cell, which hears the word for the thing and the cell; and for each pair of cells that lie to each other
+as the question says a node ``place``, which hears the look for the first thing in one and for the second in the other.
+What red and a circle look like, and what it takes to say yes, is left to be learnt, but once for all cells, pairs and
+both things. Neither looks nor places have features, and where a cell lies is said by edges alone.
 
 More training samples are made by what cannot change an answer: the nine cells are put elsewhere by one of the eight
 symmetries of a square, colours swap their names, and "is A left of B" is asked as "is B right of A". Cells are moved
@@ -15,7 +17,7 @@ as they are, so that a triangle stands upright.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -28,10 +30,10 @@ from ... import rules
 from ...errors import HetgraphError
 from ...objectives import Answering
 from ...sample import Sample
-from ...schema import EdgeType, NodeType, Schema
+from ...schema import EdgeKey, EdgeType, NodeType, Schema
 from . import Dataset, data_folder
 from .official import shapes as official
-from .questions import GRID, about, grid_boxes
+from .questions import GRID, about
 
 if TYPE_CHECKING:
     from .official.parts import Question
@@ -46,7 +48,7 @@ SIDES = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
 """What a word means: the step (rows, columns) from a cell to the one that lies there."""
 UPRIGHT = ("above", "below")
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
-COPIES = 6
+COPIES = 24
 """Training samples made of one question."""
 CROP = 6
 DARK = 0.1
@@ -74,6 +76,11 @@ class Change:
     def picture(self, cells: np.ndarray) -> np.ndarray:
         """Cells ``[9, 10, 10, 3]`` to the same."""
         return cells[list(self.places)][..., list(self.colours)]
+
+    def features(self, cells: np.ndarray) -> np.ndarray:
+        """:func:`cell_features` ``[9, FEATURES]`` of a picture to those of the changed one."""
+        moved = cells[list(self.places)]
+        return np.concatenate([moved[:, list(self.colours)], moved[:, len(COLOURS) :]], 1)
 
     def question(self, question: str) -> str:
         """The question about the changed picture."""
@@ -191,12 +198,13 @@ def yes_no(
     train = [question for part in learnt for question in data.part(part)]
     different = {question.question for question in train}
     vocabulary = sorted({word for said in different for change in every for word in change.question(said).split()})
+    made = _Samples(data, vocabulary)
     generator = np.random.default_rng(seed)
     samples = []
     for question in train:
         picked = generator.choice(np.arange(1, len(every)), copies - 1, replace=False)
-        samples += [_sample(data, question, vocabulary, every[i], i) for i in (0, *picked.tolist())]
-    valid, test = ([_sample(data, q, vocabulary, every[0], 0) for q in data.part(part)] for part in ("val", "test"))
+        samples += made.of(question, {i: every[i] for i in (0, *picked.tolist())})
+    valid, test = ([s for q in data.part(part) for s in made.of(q, {0: every[0]})] for part in ("val", "test"))
     return Dataset(
         "shapes",
         cells_and_words(len(vocabulary)),
@@ -214,17 +222,28 @@ def yes_no(
 
 
 def cells_and_words(vocabulary: int) -> Schema:
-    """Nine cells and the words of a question, connected by what the question says of them."""
-    nodes = [
-        NodeType("word", vocabulary, fields={"pos": 1}),
-        NodeType("cell", FEATURES, fields={"box": 4}),
-    ]
-    edges = [EdgeType(*key, rule=rules.given) for key in (FIRST, SECOND, RELATED)]
-    edges += [EdgeType("word", "follows", "word", rule=rules.following), EdgeType("cell", "with", "word")]
-    return Schema(nodes, edges)
+    """Nine cells and the words of a question, and what the question asks to look at."""
+    nodes = [NodeType("word", vocabulary), NodeType("cell", FEATURES), NodeType("look", 1), NodeType("place", 1)]
+    return Schema(nodes, [EdgeType(*key, rule=rules.given) for key in (ASKED, SHOWN, PART)])
 
 
-FIRST, SECOND, RELATED = ("word", "first", "cell"), ("word", "second", "cell"), ("cell", "related", "cell")
+ASKED, SHOWN, PART = ("word", "asked", "look"), ("cell", "shown", "look"), ("look", "part", "place")
+
+
+def looks_and_places(asked: Asked) -> dict[EdgeKey, torch.Tensor]:
+    """The edges of a question, each ``[2, E]``.
+
+    Look ``i`` is for the first thing in cell ``i``, look ``9 + i`` for the second. There is a place for each pair of
+    :func:`related` cells; where there is no pair, there is none.
+    """
+    cells = GRID**2
+    looks, pairs = torch.arange(2 * cells), related(asked.sides)
+    places = torch.arange(pairs.shape[1])
+    return {
+        ASKED: torch.stack([torch.tensor([asked.first, asked.second]).repeat_interleave(cells), looks]),
+        SHOWN: torch.stack([looks % cells, looks]),
+        PART: torch.stack([torch.cat([pairs[1], cells + pairs[0]]), places.repeat(2)]),
+    }
 
 
 def cell_features(cells: np.ndarray) -> np.ndarray:
@@ -255,30 +274,48 @@ def _form(bright: np.ndarray) -> np.ndarray:
     return np.concatenate([sides, lit[np.ix_(*picked)].ravel()])
 
 
-def _sample(
-    data: official.Shapes, question: Question, vocabulary: Sequence[str], change: Change, number: int
-) -> Sample:
-    pixels = data.picture(question).astype(np.float32) / 255
-    cells = pixels.reshape(GRID, 10, GRID, 10, 3).swapaxes(1, 2).reshape(GRID**2, 10, 10, 3)
-    asked = change.question(question.question)
-    said, parts = asked.split(), parsed(asked)
-    unknown = [word for word in said if word not in vocabulary]
-    if unknown:
-        raise HetgraphError(f"{TITLE}: question {question.id!r}: training does not have the word {unknown[0]!r}")
-    every = torch.arange(GRID**2)
-    return Sample(
-        id=question.id if number == 0 else f"{question.id}-{number}",
-        target=ANSWERS[question.answers[0]],
-        nodes={
-            "word": {
-                "x": np.eye(len(vocabulary), dtype=np.float32)[[vocabulary.index(word) for word in said]],
-                "pos": np.arange(len(said), dtype=np.float32)[:, None],
-            },
-            "cell": {"x": cell_features(change.picture(cells)), "box": grid_boxes()},
-        },
-        edges={
-            FIRST: torch.stack([torch.full_like(every, parts.first), every]),
-            SECOND: torch.stack([torch.full_like(every, parts.second), every]),
-            RELATED: related(parts.sides),
-        },
-    )
+class _Samples:
+    """Makes samples; those with the same question share its nodes and edges.
+
+    Args:
+        data: the files.
+        vocabulary: the words there are.
+    """
+
+    def __init__(self, data: official.Shapes, vocabulary: Sequence[str]) -> None:
+        self.data, self.index = data, {word: i for i, word in enumerate(vocabulary)}
+        self.known: dict[str, tuple[dict[str, dict[str, torch.Tensor]], dict[EdgeKey, torch.Tensor]]] = {}
+
+    def of(self, question: Question, changed: Mapping[int, Change]) -> Iterator[Sample]:
+        """The question's samples, one for each change, with the change's number in the id unless it is 0.
+
+        Raises:
+            HetgraphError: a word that is not in the vocabulary, or a question of another form.
+        """
+        pixels = self.data.picture(question).astype(np.float32) / 255
+        cells = pixels.reshape(GRID, 10, GRID, 10, 3).swapaxes(1, 2).reshape(GRID**2, 10, 10, 3)
+        features = cell_features(cells)
+        for number, change in changed.items():
+            asked = change.question(question.question)
+            if asked not in self.known:
+                self.known[asked] = self._read(question, asked)
+            nodes, edges = self.known[asked]
+            yield Sample(
+                id=question.id if number == 0 else f"{question.id}-{number}",
+                target=ANSWERS[question.answers[0]],
+                nodes={**nodes, "cell": {"x": torch.from_numpy(change.features(features))}},
+                edges=edges,
+            )
+
+    def _read(
+        self, question: Question, asked: str
+    ) -> tuple[dict[str, dict[str, torch.Tensor]], dict[EdgeKey, torch.Tensor]]:
+        said = asked.split()
+        unknown = [word for word in said if word not in self.index]
+        if unknown:
+            raise HetgraphError(f"{TITLE}: question {question.id!r}: training does not have the word {unknown[0]!r}")
+        edges = looks_and_places(parsed(asked))
+        words = torch.eye(len(self.index))[[self.index[word] for word in said]]
+        looks, places = 2 * GRID**2, edges[PART].shape[1] // 2
+        every = {"word": words, "look": torch.ones(looks, 1), "place": torch.ones(places, 1)}
+        return {name: {"x": x} for name, x in every.items()}, edges
