@@ -200,7 +200,7 @@ def yes_no(
     vocabulary = sorted({word for said in different for change in every for word in change.question(said).split()})
     made = _Samples(data, vocabulary)
     generator = np.random.default_rng(seed)
-    samples = []
+    samples: list[Sample] = []
     for question in train:
         picked = generator.choice(np.arange(1, len(every)), copies - 1, replace=False)
         samples += made.of(question, {i: every[i] for i in (0, *picked.tolist())})
