@@ -31,6 +31,8 @@ from .reading import CLIP, read_arrays
 
 T = TypeVar("T")
 GRID = 3
+SMOOTHING = 0.1
+"""Of the answers: most questions have others that are nearly as right."""
 
 
 class Phrases:
@@ -189,7 +191,7 @@ def dataset(
         learnt,
         validating,
         tested,
-        Answering(tuple(sorted({sample.target for sample in learnt}))),
+        Answering(tuple(sorted({sample.target for sample in learnt})), smoothing=SMOOTHING),
         standardize=False,
         notes=notes(used),
         about={q.id: about(q, kind(q)) for part in parts for q in part},
