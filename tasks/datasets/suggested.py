@@ -23,11 +23,15 @@ _DAQUAR: dict[str, Any] = {
     "average": 0.98,
 }
 _VQA_RAD: dict[str, Any] = {
-    "epochs": 30,
-    "patience": 10,
-    "batch_size": 64,
-    "lr": (1e-3,),
-    "dropout": (0.2,),
+    "width": 128,
+    "layers": 1,
+    "norm": True,
+    "epochs": 16,
+    "patience": 16,
+    "batch_size": 32,
+    "lr": (2e-3,),
+    "dropout": (0.3,),
+    "modality_dropout": 0.0,
     "average": 0.98,
 }
 
