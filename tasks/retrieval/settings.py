@@ -81,7 +81,7 @@ SUGGESTED: dict[str, dict[str, Any]] = {
         "agreement": 1.0,
     },
     # 653 items: closed-form maps find nearly all that is to be found, and what is learnt on top of them is little
-    "tuxpaint": {"dims": 128, "ridge": 10.0, "width": 64, "epochs": 4, "lr": 2e-3, "dropout": 0.3},
+    "tuxpaint": {"dims": 256, "ridge": 10.0, "width": 64, "epochs": 3, "lr": 2e-3, "dropout": 0.3},
 }
 """Data set -> settings, the same for all fusion methods; found on validation parts with ``graph``."""
 
