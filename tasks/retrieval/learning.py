@@ -53,6 +53,8 @@ def _fit_maps(model: RetrievalModel, data: RetrievalData, s: RetrievalSettings) 
     scaled: dict[str, Tensor] = {}
     for i, view in enumerate(model.mapped):
         rows, there = model.rows(graph, view)
+        if not there.any():
+            raise HetgraphError(f"{data.name}: no training sample has the modality {view!r}")
         at, parts = 0, []
         for name in (name for name in model.views[view] if name in model.pooled):
             size = linear.width(data.schema.nodes[name].dim, model.pooled[name])
