@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,14 @@ def genuine(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"genuine files are not here; {VARIABLE} names the folder that holds {name}/")
     return folder
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write rows as CSV, with the first row's columns."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        out = csv.DictWriter(file, list(rows[0]))
+        out.writeheader()
+        out.writerows(rows)
 
 
 def put(folder: Path, files: dict[str, Any]) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from readers import write_table
 
 from hetgraph import GraphBuilder
 from hetgraph.encoders import HashWords, ImagePatches, LogMel
@@ -164,10 +164,7 @@ UTTERANCES = [
 def put_utterances(folder: Path, at: int = 0, **changes: str) -> Path:
     rows = [dict(row) for row in UTTERANCES]
     rows[at] |= changes
-    with open(folder / "utterances.csv", "w", newline="", encoding="utf-8") as file:
-        out = csv.DictWriter(file, list(rows[0]))
-        out.writeheader()
-        out.writerows(rows)
+    write_table(folder / "utterances.csv", rows)
     names = [row["utterance_id"] for row in UTTERANCES[::-1]]
     audio = np.array([[100.0, 7.0], [2.0, 7.0], [3.0, 7.0], [1.0, 7.0]], np.float32)
     np.savez(folder / "features.npz", utterance_id=np.array(names), audio=audio)
@@ -232,10 +229,7 @@ def put_stamps(folder: Path, split: str = "valid") -> Path:
     ]
     for name in ("speech_fr", "effects"):
         (folder / name).mkdir(parents=True)
-    with open(folder / "stamps.csv", "w", newline="", encoding="utf-8") as file:
-        out = csv.DictWriter(file, list(rows[0]))
-        out.writeheader()
-        out.writerows(rows)
+    write_table(folder / "stamps.csv", rows)
     rng = np.random.default_rng(0)
     np.savez(folder / "images_96.npz", images=rng.integers(0, 256, (3, 6, 6, 3), dtype=np.uint8))
     for name in ("speech_fr/0000.ogg", "speech_fr/0012.ogg", "effects/0012.ogg"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from readers import write_table
 
 from hetgraph.errors import HetgraphError
 from hetgraph.manifest import read_manifest
@@ -33,10 +33,7 @@ def _no_waiting_for_the_disk(monkeypatch) -> None:
 def put(folder: Path, rows: list[dict[str, str]] = ROWS, images: np.ndarray = IMAGES) -> Path:
     for name in ("speech_fr", "effects"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    with open(folder / "stamps.csv", "w", newline="", encoding="utf-8") as file:
-        out = csv.DictWriter(file, list(rows[0]))
-        out.writeheader()
-        out.writerows(rows)
+    write_table(folder / "stamps.csv", rows)
     np.savez(folder / "images_96.npz", images=images)
     for name in ("speech_fr/0000.ogg", "speech_fr/0012.ogg", "effects/0012.ogg"):
         (folder / name).write_bytes(f"sound of {name}".encode())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from readers import write_table
 
 from hetgraph import GraphBuilder
 from hetgraph.encoders import HashWords, ImagePatches
@@ -35,10 +36,7 @@ def put(folder: Path, count: int = 30, effects: bool = True) -> Path:
         rows.append({"id": str(i), "top_category": "ab"[i % 2], **captions, "split": split, "group": str(i)})
     for name in ("speech_fr", "effects"):
         (folder / name).mkdir(parents=True)
-    with open(folder / "stamps.csv", "w", newline="", encoding="utf-8") as file:
-        out = csv.DictWriter(file, list(rows[0]))
-        out.writeheader()
-        out.writerows(rows)
+    write_table(folder / "stamps.csv", rows)
     np.savez(folder / "images_96.npz", images=generator.integers(0, 256, (count, 6, 6, 3), dtype=np.uint8))
     for i in range(count):
         soundfile.write(folder / f"speech_fr/{i:04}.ogg", generator.normal(0, 0.1, 4000 + 400 * i), 16000)
