@@ -226,6 +226,28 @@ def test_a_modality_has_a_ridge_of_its_own() -> None:
     assert other["y"].norm() < same["y"].norm() / 2
 
 
+def test_settings_of_an_unknown_modality_are_refused() -> None:
+    for name in ("weights", "ridges", "kernels"):
+        with pytest.raises(HetgraphError, match=f"toy: {name} of 'pictures'; modalities are picture, text, sound"):
+            replace(toy(), **{name: {"pictures": 3}})
+
+
+def test_a_model_with_kernels_is_saved_and_one_without_loads_as_before(tmp_path) -> None:
+    data = toy()
+    kernel = retrieval.train(
+        replace(data, kernels={"text": 12}), retrieval.suggested("toy", **SMALL | {"method": "linear"}), progress=False
+    )
+    plain = retrieval.train(data, retrieval.suggested("toy", **SMALL | {"method": "linear"}), progress=False)
+    made = [model.vectors(data.test, ["text"]) for model in (kernel, plain)]
+    assert not torch.allclose(*made)
+    kernel.save_pretrained(tmp_path)
+    assert torch.equal(RetrievalModel.from_pretrained(tmp_path).vectors(data.test, ["text"]), made[0])
+    old = {name: value for name, value in plain.to_config().items() if name != "kernels"}
+    loaded = RetrievalModel.from_config(old)
+    loaded.load_state_dict(plain.state_dict())
+    assert torch.equal(loaded.vectors(data.test, ["text"]), made[1])
+
+
 def test_the_shared_space_of_two_sides_is_that_of_cca() -> None:
     hidden = torch.randn(200, 2)
     sides = {}

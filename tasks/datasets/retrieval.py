@@ -62,6 +62,9 @@ class RetrievalData(Dataset):
             raise HetgraphError(f"{self.name}: a modality has the node type {unknown[0]!r}, which the schema has not")
         if len(set(owned)) != len(owned) or len(self.views) < 2:
             raise HetgraphError(f"{self.name}: expected two or more modalities without a common node type")
+        for name in ("weights", "ridges", "kernels"):
+            if strange := sorted(set(getattr(self, name)) - set(self.views)):
+                raise HetgraphError(f"{self.name}: {name} of {strange[0]!r}; modalities are {', '.join(self.views)}")
         if self.relevance not in ("group", "target"):
             raise HetgraphError(f"{self.name}: relevance must be 'group' or 'target', got {self.relevance!r}")
 

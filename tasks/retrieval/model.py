@@ -174,8 +174,9 @@ class RetrievalModel(Pretrained, library_name="hetgraph", tags=["multimodal", "g
     @classmethod
     def from_config(cls, config: Mapping[str, Any], rules: Rules | None = None) -> RetrievalModel:
         pooled = {name: Pooled(**how) for name, how in config["pooled"].items()}
-        own = {name: config[name] for name in ("views", "fusion", "dims", "classes", "agreement", "kernels")}
-        return cls(schema_of(config, rules), pooled=pooled, **own)
+        own = {name: config[name] for name in ("views", "fusion", "dims", "classes", "agreement")}
+        # models that were saved before have none
+        return cls(schema_of(config, rules), pooled=pooled, kernels=config.get("kernels"), **own)
 
 
 def restricted(sample: Sample, views: Mapping[str, Sequence[str]], chosen: Sequence[str]) -> Sample:
