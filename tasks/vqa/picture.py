@@ -27,13 +27,16 @@ def draw(answered: Sequence[Answered], path: str | Path, *, columns: int = COLUM
         HetgraphError: nothing to draw, or a question without a picture.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from PIL import Image
 
     bare = [one.id for one in answered if one.picture is None]
     if bare or not answered:
         raise HetgraphError(f"question {bare[0]!r}: no picture" if bare else "no questions to draw")
     rows = -(-len(answered) // columns)
-    figure = Figure(figsize=(2.7 * columns, 3.4 * rows), layout="constrained")
+    # between the rows is room for two lines of an answer and two of the next question
+    layout = ConstrainedLayoutEngine(h_pad=0.3)
+    figure = Figure(figsize=(2.7 * columns, 3.9 * rows), layout=layout)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for place in axes:
         place.axis("off")
