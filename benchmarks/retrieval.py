@@ -66,7 +66,7 @@ def cca(data: RetrievalData, settings: RetrievalSettings) -> dict[str, float]:
     """Plain regularised CCA of the pooled nodes, fitted to each pair of modalities by itself."""
     model = learning.make(data, retrieval.suggested(data.name, method=retrieval.LINEAR))
     graphs = {part: _graph(model, samples) for part, samples in (("train", data.train), ("test", data.test))}
-    rows = {view: {part: _scaled(model, graph, view) for part, graph in graphs.items()} for view in model.mapped}
+    rows = {view: {part: model.scaled(graph, view) for part, graph in graphs.items()} for view in model.mapped}
     first = {str(s.id) for s in data.asked(data.test)}
     out: dict[str, float] = {}
     for a, b in linear.ordered(model.mapped):
@@ -88,12 +88,6 @@ def _graph(model: retrieval.RetrievalModel, samples: Sequence[Any]) -> Graph:
     from hetgraph import GraphBuilder
 
     return GraphBuilder(model.schema)(samples)
-
-
-def _scaled(model: retrieval.RetrievalModel, graph: Graph, view: str) -> tuple[torch.Tensor, torch.Tensor]:
-    mean, std = model.get_buffer(f"scale_{model.mapped.index(view)}")
-    rows, there = model.rows(graph, view)
-    return (rows - mean) / std * there[:, None], there
 
 
 def _with_mean(data: RetrievalData, found: Mapping[str, float]) -> dict[str, float]:

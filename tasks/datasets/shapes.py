@@ -73,10 +73,6 @@ class Change:
     names: dict[str, str]
     reverse: bool
 
-    def picture(self, cells: np.ndarray) -> np.ndarray:
-        """Cells ``[9, 10, 10, 3]`` to the same."""
-        return cells[list(self.places)][..., list(self.colours)]
-
     def features(self, cells: np.ndarray) -> np.ndarray:
         """:func:`cell_features` ``[9, FEATURES]`` of a picture to those of the changed one."""
         moved = cells[list(self.places)]

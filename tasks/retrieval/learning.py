@@ -63,10 +63,8 @@ def _fit_maps(model: RetrievalModel, data: RetrievalData, s: RetrievalSettings) 
         scale = model.get_buffer(f"scale_{i}")
         scale.copy_(torch.stack([torch.cat([mean for mean, _ in parts]), torch.cat([std for _, std in parts])]))
         if view in model.kernels:
-            own = (rows[there] - scale[0]) / scale[1]
-            for name, value in zip(
-                ("landmarks", "root", "middle"), linear.nystrom(own, model.kernels[view]), strict=True
-            ):
+            kernel = linear.nystrom(model.scaled(graph, view)[0][there], model.kernels[view])
+            for name, value in zip(("landmarks", "root", "middle"), kernel, strict=True):
                 model.get_buffer(f"{name}_{i}").copy_(value)
             model.get_buffer(f"mean_{i}").copy_(model.features(graph, view)[0][there].mean(0))
         scaled[view], _ = model.features(graph, view)

@@ -107,16 +107,21 @@ class RetrievalModel(Pretrained, library_name="hetgraph", tags=["multimodal", "g
         there = torch.stack([graph.counts[name] > 0 for name in types]).any(0)
         return torch.cat([linear.pool(graph, name, self.pooled[name]) for name in types], 1), there
 
+    def scaled(self, graph: Graph, view: str) -> tuple[Tensor, Tensor]:
+        """:meth:`rows` as the training part scales them, zero where the modality is absent; and where it is there."""
+        mean, std = self.get_buffer(f"scale_{self.mapped.index(view)}")
+        rows, there = self.rows(graph, view)
+        return (rows - mean) / std * there[:, None], there
+
     def features(self, graph: Graph, view: str) -> tuple[Tensor, Tensor]:
         """What the maps of a modality are linear in, ``[B, p]``, zero where it is absent; and where it is there."""
+        rows, there = self.scaled(graph, view)
+        if view not in self.kernels:
+            return rows, there
         i = self.mapped.index(view)
-        mean, std = self.get_buffer(f"scale_{i}")
-        rows, there = self.rows(graph, view)
-        rows = (rows - mean) / std
-        if view in self.kernels:
-            landmarks, root, middle = (self.get_buffer(f"{name}_{i}") for name in ("landmarks", "root", "middle"))
-            rows = linear.gaussian(rows, landmarks, middle) @ root - self.get_buffer(f"mean_{i}")
-        return rows * there[:, None], there
+        landmarks, root, middle = (self.get_buffer(f"{name}_{i}") for name in ("landmarks", "root", "middle"))
+        seen = linear.gaussian(rows, landmarks, middle) @ root - self.get_buffer(f"mean_{i}")
+        return seen * there[:, None], there
 
     def forward(self, graph: Graph, backend: str = "auto") -> Embedded:
         z = torch.zeros(len(graph), self.dims, device=graph.device)
