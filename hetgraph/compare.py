@@ -15,24 +15,26 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from .comparison_runs import (
-    FLOORS,
-    Data,
+from .comparison_outcomes import (
     Digest,
     Failure,
     Held,
-    Run,
-    Source,
     Store,
-    floor,
     key_of,
     learning_digest,
+    perform,
+    samples_digest,
+)
+from .comparison_runs import (
+    FLOORS,
+    Data,
+    Run,
+    Source,
+    floor,
     make_model,
     metric_names,
     modalities,
     parameters,
-    perform,
-    samples_digest,
     subsets,
 )
 from .errors import HetgraphError

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from hetgraph import cli, pipeline, workflow
+from hetgraph import cli, cli_common, pipeline, workflow
 from hetgraph.doctor import Finding
 from hetgraph.encoders import HashWords, ImagePatches, LogMel
 from hetgraph.loader import GraphLoader
@@ -246,7 +246,7 @@ def test_a_knowledge_graph_is_read_and_needed_again(tmp_path, light, run, refuse
     graph.write_text(KNOWLEDGE)
     model = tmp_path / "model"
     assert run("fit", manifest, "--output", model, *SMALL, "--knowledge", graph)[0] == 0
-    assert "entity" in load_model(model, graph=cli._graph(graph))[0].schema.nodes
+    assert "entity" in load_model(model, graph=cli_common.graph(graph))[0].schema.nodes
     assert run("evaluate", manifest, "--model", model, "--knowledge", graph)[0] == 0
     assert "trained with a knowledge graph; pass it again" in refused("evaluate", manifest, "--model", model)
     graph.write_text("<u:red> <u:is> .\n")

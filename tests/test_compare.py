@@ -16,11 +16,21 @@ import pytest
 import torch
 from rich.console import Console
 
-from hetgraph import CheckpointError, EdgeType, HetgraphError, NodeType, Sample, Schema, comparison_runs
+from hetgraph import (
+    CheckpointError,
+    EdgeType,
+    HetgraphError,
+    NodeType,
+    Sample,
+    Schema,
+    comparison_outcomes,
+    comparison_runs,
+)
 from hetgraph import compare as comparing
 from hetgraph.compare import Comparison, compare, paired, width_for
+from hetgraph.comparison_outcomes import Digest
 from hetgraph.comparison_report import WIDTH, draw, no_harm, remarks, subset_tables, table
-from hetgraph.comparison_runs import Always, Digest, Parts, execute, floor, make_model, parameters, prior_scores
+from hetgraph.comparison_runs import Always, Parts, execute, floor, make_model, parameters, prior_scores
 from hetgraph.fusion import METHODS
 from hetgraph.fusion.graph import GraphFusion
 from hetgraph.objectives import Classification, MultiLabel, Objective, Ranking, Regression
@@ -88,13 +98,13 @@ def parts(objective: Objective = CLASSES, kind: str = "class", **other: Any) -> 
 def trained(monkeypatch) -> Iterator[list[comparison_runs.Run]]:
     """The runs that are really trained."""
     done: list[comparison_runs.Run] = []
-    real = comparison_runs.execute
+    real = comparison_outcomes.execute
 
     def counted(data: Any, run: comparison_runs.Run) -> dict[str, Any]:
         done.append(run)
         return real(data, run)
 
-    monkeypatch.setattr(comparison_runs, "execute", counted)
+    monkeypatch.setattr(comparison_outcomes, "execute", counted)
     return done
 
 
@@ -175,7 +185,7 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path, monkeypatch, trained) -
     whole = compare(Always(parts()), SMALL, tmp_path / "whole")
     count = len(trained)
     trained.clear()
-    counted = comparison_runs.execute
+    counted = comparison_outcomes.execute
 
     def interrupted(data: Any, run: Any) -> dict[str, Any]:
         if len(trained) == 3:
@@ -183,7 +193,7 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path, monkeypatch, trained) -
         return counted(data, run)
 
     with monkeypatch.context() as patch:
-        patch.setattr(comparison_runs, "execute", interrupted)
+        patch.setattr(comparison_outcomes, "execute", interrupted)
         with pytest.raises(KeyboardInterrupt):
             compare(Always(parts()), SMALL, tmp_path / "stopped")
     assert len(trained) == len(list((tmp_path / "stopped" / "runs").iterdir())) == 3

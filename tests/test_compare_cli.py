@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_compare import FlatFusion, parts
 
-from hetgraph import HetgraphError, cli, comparison_runs, pipeline
+from hetgraph import HetgraphError, cli_common, cli_compare, comparison_outcomes, pipeline
 from hetgraph.encoders import HashWords, LogMel
 from hetgraph.fusion import METHODS
 from hetgraph.tasks import datasets
@@ -22,7 +22,7 @@ SMALL = (*("--width", 8, "--layers", 1, "--heads", 2, "--epochs", 2, "--seeds", 
 @pytest.fixture
 def run(monkeypatch, typed):
     """Type a comparison in a narrow terminal; gives exit code, output and errors."""
-    monkeypatch.setattr(cli.console, "_width", 80)
+    monkeypatch.setattr(cli_common.console, "_width", 80)
     return partial(typed, "compare")
 
 
@@ -95,7 +95,7 @@ def test_a_data_set_by_name_is_loaded_for_every_seed(asked, run, tmp_path) -> No
 
 def test_an_interrupted_command_says_how_it_goes_on(asked, run, tmp_path, monkeypatch) -> None:
     done: list[Any] = []
-    real = comparison_runs.execute
+    real = comparison_outcomes.execute
 
     def stopped(data: Any, one: Any) -> Any:
         if len(done) == 3:
@@ -104,25 +104,25 @@ def test_an_interrupted_command_says_how_it_goes_on(asked, run, tmp_path, monkey
         return real(data, one)
 
     words = ("tiny", *SMALL, "--methods", "graph,flat", "--output", tmp_path / "out")
-    monkeypatch.setattr(comparison_runs, "execute", stopped)
+    monkeypatch.setattr(comparison_outcomes, "execute", stopped)
     code, out, _ = run(*words)
     assert code == 130
     assert "the same command goes on" in " ".join(out.split())
-    monkeypatch.setattr(comparison_runs, "execute", lambda *a: done.append(a) or real(*a))
+    monkeypatch.setattr(comparison_outcomes, "execute", lambda *a: done.append(a) or real(*a))
     assert run(*words)[0] == 0
     # 2 methods: 2 configurations and 2 seeds each
     assert len(done) == 8
 
 
 def test_a_failed_run_gives_another_exit_code(asked, run, tmp_path, monkeypatch) -> None:
-    real = comparison_runs.execute
+    real = comparison_outcomes.execute
 
     def failing(data: Any, one: Any) -> Any:
         if one.method == "flat" and one.final and one.seed == 1:
             raise RuntimeError("[no] memory")
         return real(data, one)
 
-    monkeypatch.setattr(comparison_runs, "execute", failing)
+    monkeypatch.setattr(comparison_outcomes, "execute", failing)
     code, out, _ = run("tiny", *SMALL, "--methods", "graph,flat", "--output", tmp_path)
     assert code == 1
     flat = " ".join(out.split())
@@ -172,13 +172,13 @@ def test_a_data_set_brings_settings_that_suit_it_and_options_count_more(asked, r
 @pytest.mark.parametrize("name", SUGGESTED)
 def test_suggested_settings_are_settings(name) -> None:
     assert name in datasets.DATASETS
-    assert cli._comparison(name, {}).width == SUGGESTED[name].get("width", 64)
+    assert cli_compare._comparison(name, {}).width == SUGGESTED[name].get("width", 64)
 
 
 def test_rates_are_one_number_or_one_per_node_type() -> None:
-    assert cli._rates("--feature-swap", None) is None
-    assert cli._rates("--feature-swap", "0.25") == 0.25
-    assert cli._rates("--feature-swap", "audio=0.5,a=b=1") == {"audio": 0.5, "a=b": 1.0}
+    assert cli_compare._rates("--feature-swap", None) is None
+    assert cli_compare._rates("--feature-swap", "0.25") == 0.25
+    assert cli_compare._rates("--feature-swap", "audio=0.5,a=b=1") == {"audio": 0.5, "a=b": 1.0}
     for wrong in ("much", "audio=", "audio=0.5,"):
         with pytest.raises(HetgraphError, match=f"--feature-swap takes a rate, or TYPE=RATE .*, got '{wrong}'"):
-            cli._rates("--feature-swap", wrong)
+            cli_compare._rates("--feature-swap", wrong)

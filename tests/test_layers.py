@@ -54,6 +54,7 @@ ORDER = [
     "showing",
     "significance",
     "comparison_runs",
+    "comparison_outcomes",
     "compare",
     "comparison_report",
     "embeddings",
@@ -67,6 +68,8 @@ ORDER = [
     "cli_task_retrieval",
     "cli_task_generation",
     "cli_task",
+    "cli_common",
+    "cli_compare",
     "cli",
     "__main__",
 ]
