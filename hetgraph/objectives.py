@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -57,6 +58,12 @@ class Objective:
         return {"kind": type(self).__name__, **asdict(self)}
 
 
+@lru_cache(maxsize=64)
+def _places(names: tuple[str, ...]) -> Mapping[str, int]:
+    """Name -> its number. Kept, because targets are read sample by sample and there may be hundreds of names."""
+    return {name: i for i, name in enumerate(names)}
+
+
 def _present(targets: Sequence[Any], ids: Sequence[str]) -> None:
     for target, name in zip(targets, ids, strict=True):
         if target is None:
@@ -89,7 +96,7 @@ class Classification(Objective):
 
     def encode(self, targets: Sequence[Any], ids: Sequence[str]) -> Tensor:
         _present(targets, ids)
-        place = {name: i for i, name in enumerate(self.classes)}
+        place = _places(self.classes)
         rows = []
         for target, name in zip(targets, ids, strict=True):
             if isinstance(target, str):
@@ -140,7 +147,7 @@ class Answering(Classification):
     """
 
     def encode(self, targets: Sequence[Any], ids: Sequence[str]) -> Tensor:
-        known = set(self.classes)
+        known = _places(self.classes)
         beyond = [isinstance(target, str) and target not in known for target in targets]
         # an unknown answer stands in as the first class, until its place is overwritten
         rows = super().encode([self.classes[0] if b else t for t, b in zip(targets, beyond, strict=True)], ids)
@@ -183,7 +190,7 @@ class MultiLabel(Objective):
 
     def encode(self, targets: Sequence[Any], ids: Sequence[str]) -> Tensor:
         _present(targets, ids)
-        place = {name: i for i, name in enumerate(self.labels)}
+        place = _places(self.labels)
         rows = []
         for target, name in zip(targets, ids, strict=True):
             if isinstance(target, (list, tuple, set)) and all(isinstance(t, str) for t in target):
