@@ -4,6 +4,7 @@ Per seed and with the same settings are trained
 
 * each fusion method, of a width that brings it to as many parameters as ``graph`` has;
 * ``graph`` on the question alone, and on everything but the question: the floors beside the most frequent answer;
+* where training's other questions about a picture are nodes: ``graph`` without them;
 * ``graph`` with some edges left out or dealt out anew (:mod:`hetgraph.tasks.ablations`).
 
     python -m benchmarks.vqa NAME --data FOLDER --json FILE [--wordnet] [--seeds 5] [--methods graph concat ...]
@@ -38,8 +39,8 @@ from .runs import Key, difference, keep, spread
 
 WORDS = ("question", "token", "word", "look", "place")
 """Node types that a question is made of; of SHAPES also what it says where to look."""
-QUESTION, PICTURE = "graph, question alone", "graph, picture alone"
-CONDITIONS = (*METHODS, QUESTION, PICTURE, *(f"graph, {kind}" for kind in EDGES[1:]))
+QUESTION, PICTURE, FACTLESS = "graph, question alone", "graph, picture alone", "graph, no facts"
+CONDITIONS = (*METHODS, QUESTION, PICTURE, FACTLESS, *(f"graph, {kind}" for kind in EDGES[1:]))
 
 
 def conditioned(data: Dataset, condition: str, seed: int) -> tuple[Dataset, str]:
@@ -50,6 +51,8 @@ def conditioned(data: Dataset, condition: str, seed: int) -> tuple[Dataset, str]
         return only(data, *words), method
     if condition == PICTURE:
         return only(data, *(name for name in data.schema.nodes if name not in words)), method
+    if condition == FACTLESS:
+        return only(data, *(name for name in data.schema.nodes if name != "fact")), method
     return (ablate(data, what, seed=seed) if what else data), method
 
 
@@ -105,7 +108,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="folder of the data set; default: its folder in $HETGRAPH_DATA")
     parser.add_argument("--json", type=Path, required=True, help="what was measured; an interrupted run goes on")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--methods", nargs="+", choices=CONDITIONS, default=CONDITIONS, help="conditions to train")
+    parser.add_argument("--methods", nargs="+", choices=CONDITIONS, help="conditions to train; default: all")
     parser.add_argument("--epochs", type=int, help="other than what suits the data set")
     parser.add_argument("--cache", type=Path, help="keeps what encoders compute")
     parser.add_argument("--wordnet", action="store_true", help="score WUPS with the installed WordNet")
@@ -133,7 +136,8 @@ def main(given: Sequence[str] | None = None) -> None:
         return outcome(read(key["seed"]), key["condition"], key["seed"], settings, taxonomy)
 
     console = Console(highlight=False)
-    keys = [{"condition": c, "seed": seed} for seed in range(arguments.seeds) for c in arguments.methods]
+    every = [c for c in CONDITIONS if c != FACTLESS or "fact" in first.schema.nodes]
+    keys = [{"condition": c, "seed": seed} for seed in range(arguments.seeds) for c in arguments.methods or every]
     console.print(table(keep(arguments.json, head, keys, run, lambda title: console.print(title, markup=False))))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 import torch
 from rich.console import Console
 
 from benchmarks.runs import difference, spread
-from benchmarks.vqa import CONDITIONS, PICTURE, QUESTION, conditioned, majority, outcome, table
+from benchmarks.vqa import CONDITIONS, FACTLESS, PICTURE, QUESTION, conditioned, majority, outcome, table
 from hetgraph import EdgeType, NodeType, Sample, Schema
 from hetgraph.objectives import Answering
 from hetgraph.tasks.datasets import Dataset
@@ -49,6 +50,20 @@ def test_a_condition_has_its_nodes_and_edges(condition: str) -> None:
         "graph, no within-modality edges": {"asks"},
     }.get(condition, {"asks", "shows"})
     assert {key[1] for key in data.schema.edges} == edges
+
+
+def test_facts_are_left_out_alone() -> None:
+    data = dataset()
+    more = Schema([*data.schema.nodes.values(), NodeType("fact", 2)], [EdgeType("token", "with", "fact")])
+    for sample in (*data.train, *data.valid, *data.test):
+        sample.nodes["fact"] = {"x": torch.zeros(3, 2)}
+    with_facts = replace(data, schema=more)
+    assert set(conditioned(with_facts, QUESTION, 0)[0].schema.nodes) == {"token"}
+    left, method = conditioned(with_facts, FACTLESS, 0)
+    assert method == "graph"
+    assert set(left.schema.nodes) == {"token", "region"}
+    assert not left.schema.edges
+    assert all(set(sample.nodes) == {"token", "region"} for sample in left.train)
 
 
 def test_methods_have_about_as_many_parameters_and_end_up_in_the_table() -> None:

@@ -19,6 +19,8 @@ from hetgraph.encoders import HashWords
 from hetgraph.errors import HetgraphError
 from hetgraph.objectives import Answering, objective_from_json
 from hetgraph.tasks.datasets import daquar, load, shapes, vqa_rad
+from hetgraph.tasks.datasets.facts import Facts
+from hetgraph.tasks.datasets.official.parts import Question
 from hetgraph.tasks.datasets.questions import Phrases, grid_boxes, held_out
 
 
@@ -199,7 +201,7 @@ def test_vqa_rad_comes_in_both_splits(tmp_path) -> None:
     one, other = (read(tmp_path, encoder=HashWords(8)) for read in (vqa_rad.official, vqa_rad.disjoint))
     for data in (one, other):
         check(data)
-        assert data.modalities == ("question", "token", "region")
+        assert data.modalities == ("question", "token", "region") + (("fact",) if data is one else ())
         assert data.objective.classes[:2] in (("left", "no"), ("no", "yes"))
     assert [s.id for s in one.test] == ["100", "101", "102", "103"]
     assert [s.target for s in one.test] == ["yes", "left", "yes", "left"]
@@ -210,6 +212,43 @@ def test_vqa_rad_comes_in_both_splits(tmp_path) -> None:
     assert pictures[2] & pictures[0]
     images = [{other.about[s.id]["image"] for s in part} for part in (other.train, other.valid, other.test)]
     assert not images[0] & images[1] | images[0] & images[2] | images[1] & images[2]
+
+
+def test_facts_are_the_other_training_questions_about_the_picture(tmp_path) -> None:
+    data = vqa_rad.official(put_scans(tmp_path), encoder=HashWords(8))
+    asked = [(s.id, data.about[s.id]["image"], s.target) for s in data.train]
+    answers = sorted({answer for _, _, answer in asked})
+    for sample in (*data.train, *data.valid, *data.test):
+        others = [a for name, image, a in asked if image == data.about[sample.id]["image"] and name != sample.id]
+        if not others:
+            assert "fact" not in sample.nodes
+            continue
+        said = sample.nodes["fact"]["x"][:, -len(answers) :]
+        assert [answers[i] for i in said.argmax(1)] == others
+        assert torch.allclose(said.square().mean(1), torch.ones(len(others)))
+    some = [data.about[s.id]["image"] for s in data.test if "fact" in s.nodes]
+    assert some
+    # every question is the same here: words and tokens have nothing to tell apart
+    assert all(s.nodes["fact"]["x"][:, : -len(answers)].isfinite().all() for s in data.train if "fact" in s.nodes)
+
+
+def test_a_fact_says_what_its_question_says() -> None:
+    questions = [
+        Question(str(i), "one", text, ("yes",), "train") for i, text in enumerate(["is it red", "is it big", "is it"])
+    ]
+    tokens = {q.question: np.random.default_rng(i).normal(size=(i + 2, 3)) for i, q in enumerate(questions)}
+    phrases = Phrases(q.question for q in questions)
+    facts = Facts(questions, ["yes", "no", "yes"], phrases.node, tokens)
+    found = facts.of(Question("new", "one", "is it", ("no",), "test"))
+    assert found.shape == (3, facts.width) == (3, len(phrases) + 3 + 2)
+    words, token, said = np.split(found, [len(phrases), len(phrases) + 3], 1)
+    plain = np.concatenate([phrases.node(q.question) for q in questions])
+    np.testing.assert_allclose(words, plain / np.sqrt((plain**2).mean()), rtol=1e-6)
+    means = np.stack([tokens[q.question].mean(0) for q in questions])
+    np.testing.assert_allclose(token, (means - means.mean(0)) / means.std(0), rtol=1e-5)
+    np.testing.assert_allclose(said, np.array([[0, 1], [1, 0], [0, 1]]) * np.sqrt(2), rtol=1e-6)
+    np.testing.assert_array_equal(facts.of(questions[1]), found[[0, 2]])
+    assert facts.of(Question("new", "two", "is it", ("no",), "test")) is None
 
 
 # SHAPES

@@ -26,6 +26,7 @@ from ...objectives import Answering
 from ...sample import Sample
 from ...schema import EdgeType, NodeType, Schema
 from . import Dataset
+from .facts import Facts
 from .official.parts import Question
 from .reading import CLIP, read_arrays
 
@@ -115,8 +116,8 @@ def regions(title: str, path: Path, train: set[str]) -> dict[str, np.ndarray]:
 def schema(nodes: Sequence[NodeType]) -> Schema:
     """The graph of a question about a picture, of those types that ``nodes`` has.
 
-    The whole question (``question``) is connected with everything, both ways; every token with every region and
-    object, every object with every region. Tokens hear the one before and two to either side, regions their four
+    The whole question (``question``) is connected with everything, both ways; every token with every region, object
+    and fact, every object with every region. Tokens hear the one before and two to either side, regions their four
     nearest, and objects which others lie to the left, to the right, above and below.
     """
     known = {node.name for node in nodes}
@@ -128,7 +129,7 @@ def schema(nodes: Sequence[NodeType]) -> Schema:
         *(EdgeType("object", side, "object", rule=rule) for side, rule in sides.items()),
     ]
     across = [("question", node.name) for node in nodes if node.name != "question"]
-    across += [("token", "region"), ("token", "object"), ("object", "region")]
+    across += [("token", "region"), ("token", "object"), ("token", "fact"), ("object", "region")]
     edges += [EdgeType(*ends, rule=rules.all_pairs) for a, b in across for ends in ((a, "with", b), (b, "with", a))]
     return Schema(nodes, [edge for edge in edges if {edge.src, edge.dst} <= known])
 
@@ -146,6 +147,7 @@ def dataset(
     kind: Callable[[Question], str] = lambda question: "",
     types: Sequence[NodeType] = (),
     more: Callable[[Question], dict[str, Any]] = lambda question: {},
+    facts: bool = False,
 ) -> Dataset:
     """Questions with the regions of their pictures as a data set: answers are those of the training part.
 
@@ -158,6 +160,7 @@ def dataset(
         notes: from the name of the encoder.
         kind: as which a question is scored apart.
         types, more: further node types, and their nodes.
+        facts: what training says of the same picture is there as nodes, too (:class:`.facts.Facts`).
 
     Raises:
         HetgraphError: a question's picture has no features, or no word occurs often enough.
@@ -168,6 +171,10 @@ def dataset(
     phrases = Phrases(question.question for question in parts[0])
     tokens, width, used = encoded([q.question for part in parts for q in part], encoder, cache)
     boxes = grid_boxes(whole=True)
+    known = None
+    if facts:
+        means = {question: np.asarray(nodes["x"]) for question, nodes in tokens.items()}
+        known = Facts(parts[0], [answer(question) for question in parts[0]], phrases.node, means)
 
     def sample(question: Question) -> Sample:
         nodes: dict[str, Any] = {
@@ -176,6 +183,8 @@ def dataset(
             "region": {"x": pictures[question.image], "box": boxes},
             **more(question),
         }
+        if known is not None:
+            nodes["fact"] = known.of(question)
         return Sample(id=question.id, target=answer(question), nodes=nodes)
 
     learnt, validating, tested = _scaled([[sample(question) for question in part] for part in parts])
@@ -184,6 +193,7 @@ def dataset(
         NodeType("token", width, optional={"span": 2}),
         NodeType("region", next(iter(pictures.values())).shape[1], fields={"box": 4}),
         *types,
+        *([] if known is None else [NodeType("fact", known.width)]),
     ]
     return Dataset(
         name,
@@ -199,13 +209,15 @@ def dataset(
 
 
 def _scaled(parts: Sequence[list[Sample]]) -> Sequence[list[Sample]]:
-    """The features of every node type divided by one number: their root mean square in the first part.
+    """The features of every node type divided by one number: their root mean square in the first part. Facts are so.
 
     A few ones among thousands of zeros are otherwise so faint beside dense features that a model is slow to hear them.
     """
     total: dict[str, tuple[float, int]] = {}
     for sample in parts[0]:
         for name, nodes in sample.nodes.items():
+            if name == "fact":
+                continue
             squares, count = total.get(name, (0.0, 0))
             total[name] = squares + float(nodes["x"].square().sum()), count + nodes["x"].numel()
     scale = {name: (squares / count) ** 0.5 or 1.0 for name, (squares, count) in total.items()}
@@ -213,9 +225,11 @@ def _scaled(parts: Sequence[list[Sample]]) -> Sequence[list[Sample]]:
     done: dict[int, tuple[Tensor, Tensor]] = {}
     for sample in (sample for part in parts for sample in part):
         for name, nodes in sample.nodes.items():
+            if name not in total:
+                continue
             x = nodes["x"]
             if id(x) not in done:
-                done[id(x)] = x, x / scale.get(name, 1.0)
+                done[id(x)] = x, x / scale[name]
             nodes["x"] = done[id(x)][1]
     return parts
 

@@ -33,8 +33,9 @@ def official(
 ) -> Dataset:
     """The official split, all of whose test pictures are known from training.
 
-    Validation is like the test: its pictures are known, but of a picture all questions of one type with one answer
-    are held out together, so that no rephrasing of a validation question is trained on.
+    Validation is like the test: its pictures are known, and some of its questions are rephrasings of training ones.
+    So that this is used openly, what training says of the picture is a node type of its own
+    (:class:`.facts.Facts`).
 
     Args:
         folder: default ``$HETGRAPH_DATA/vqa_rad``.
@@ -90,4 +91,5 @@ def _load(
             f"{known[split]} Tokens by {used}. Answers in lower case; those that training does not have count as wrong."
         ),
         kind=lambda question: question.more["answer_type"].lower(),
+        facts=split == "official",
     )
