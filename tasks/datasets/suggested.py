@@ -67,8 +67,7 @@ SUGGESTED: dict[str, dict[str, Any]] = {
     "scenes": {"epochs": 6, "patience": 4, "batch_size": 48, "lr": (2e-3,), "dropout": (0.0,)},
     "daquar": _DAQUAR,
     "daquar_all": _DAQUAR,
-    # two layers: what a fact says has to be heard by the question, and the picture with it
-    "vqa_rad": {**_VQA_RAD, "layers": 2},
+    "vqa_rad": _VQA_RAD,
     "vqa_rad_disjoint": _VQA_RAD,
     # many narrow heads: whether a look hears its word and its cell, and a place both its looks, is then not left to
     # a few weights drawn at the start. With 4 heads and a rate of 1e-3 one seed in two learns training pictures by
