@@ -47,7 +47,8 @@ def generate(model: Translator, samples: Sequence[Sample], *, draws: int | None 
     Args:
         model: trained by :func:`train`.
         samples: with at least one node that the model hears.
-        draws: made for every sample, each with other noise; None: one, without an axis for it.
+        draws: made for every sample, each with other noise (all alike if ``model.kept_start``); None: one, without an
+            axis for it.
         seed: of the noise.
 
     Returns:
@@ -58,8 +59,8 @@ def generate(model: Translator, samples: Sequence[Sample], *, draws: int | None 
     """
     if draws is not None and draws < 1:
         raise HetgraphError(f"expected at least one draw, got {draws}")
-    z, _ = model.hear([_heard(model, sample) for sample in samples])
-    made = model.decode(model.draw(z, draws or 1, seed)).cpu()
+    heard = model.hear([_heard(model, sample) for sample in samples])
+    made = model.decode(model.draw(heard, draws or 1, seed)).cpu()
     return made[:, 0] if draws is None else made
 
 

@@ -21,7 +21,9 @@ from ...sample import Sample
 from ...training import fit
 from ..datasets import Dataset
 from .networks import Average, Critic, Posterior, Space, hinge
+from .scoring import features
 from .settings import GenerationSettings, suggested
+from .start import fit_start
 from .translations import Translation
 from .translator import Translator
 
@@ -73,6 +75,11 @@ def train(
     Z is first taught by a head: the class where targets are exchanged within classes, else the components of the
     sample's own target. Then fusion rests, and generator and critic play on the Z of the training part.
 
+    With ``anchor`` the generator starts silent beside a ridge regression (:func:`.start.fit_start`), and the critic and
+    all losses judge the sum of both. If recall at 10 on the validation part is lower after the game than before, the
+    start is kept and the generator silenced (``model.kept_start``): such a model makes the same whatever the noise.
+    Without a validation part the trained generator stays.
+
     Args:
         source: what to learn from.
         settings: default: what suits the translation.
@@ -80,9 +87,12 @@ def train(
         progress: show a progress bar.
 
     Raises:
-        HetgraphError: impossible settings, bad samples, or a loss that is not finite.
+        HetgraphError: impossible settings, ``anchor`` where targets are exchanged, bad samples, or a loss that is not
+            finite.
     """
     s = settings or suggested(source.name)
+    if s.anchor and source.exchange:
+        raise HetgraphError(f"{source.name}: anchor needs a target of every sample's own, but they are exchanged")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         bounded = bool((source.train >= 0).all() and (source.train <= 1).all())
@@ -100,6 +110,7 @@ def train(
             hidden=s.hidden,
             bounded=bounded,
             places={name: value.shape[1] for name, value in source.places.items()},
+            anchor=s.anchor,
         )
         model.space.load_state_dict(space.state_dict())
         for name, value in source.places.items():
@@ -110,11 +121,16 @@ def train(
         model.to(next(predictor.parameters()).device)
         torch.manual_seed(seed)
         with torch.no_grad():
-            views = torch.stack([model.hear(samples)[0] for _ in range(s.views)], 1).clone()
+            views = torch.stack([model.hear(samples).z for _ in range(s.views)], 1).clone()
             flat = views.flatten(0, 1)
             model.center.copy_(flat.mean(0))
             model.spread.copy_(flat.std(0).clamp(min=1e-6))
-        _Game(model, source, s, model.condition(views), progress).play()
+        closed = fit_start(model, source) if s.anchor else None
+        judged = s.anchor and bool(source.samples("valid"))
+        before = features(model, source, "valid", seed)["recall@10"] if judged else 0.0
+        _Game(model, source, s, model.condition(views), progress, closed).play()
+        if judged and features(model, source, "valid", seed)["recall@10"] < before:
+            model.generator.silence()
     return model.eval()
 
 
@@ -145,6 +161,7 @@ class _Game:
     settings: GenerationSettings
     views: Tensor
     progress: bool
+    closed: Tensor | None = None
     kinds: Tensor | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -195,6 +212,10 @@ class _Game:
         noise = torch.randn(len(z), self.model.generator.noise, device=z.device)
         return z, noise, places
 
+    def _made(self, z: Tensor, noise: Tensor, places: Tensor) -> Tensor:
+        """Components of the samples at ``places``, ``[b, P]``."""
+        return self.model.make(z, noise, None if self.closed is None else self.closed[places])
+
     def _partners(self, places: Tensor) -> Tensor:
         """Places of targets for the samples at ``places``: their own, or any of their class."""
         if self.kinds is None:
@@ -207,7 +228,7 @@ class _Game:
         z, noise, places = self._batch()
         partners = self._partners(places)
         with torch.no_grad():
-            made = self.model.generator(z, noise)
+            made = self._made(z, noise, places)
         score, kind = self.critic(torch.cat([self.real[partners], made]), torch.cat([z, z]))
         real, fake = score.chunk(2)
         loss = hinge(real, fake)
@@ -221,12 +242,13 @@ class _Game:
         z, noise, places = self._batch()
         loss = torch.zeros((), device=z.device)
         if self.posterior is None:
-            made = self.model.generator(z, noise)
+            made = self._made(z, noise, places)
         else:
             wanted = self.real[self._partners(places)]
             drawn, apart = self.posterior(wanted, z)
             # in one batch, so that the normalisation sees both kinds of noise
-            made, again = self.model.generator(torch.cat([z, z]), torch.cat([noise, drawn])).chunk(2)
+            twice = torch.cat([noise, drawn])
+            made, again = self._made(torch.cat([z, z]), twice, torch.cat([places, places])).chunk(2)
             error = (again - wanted).square().sum(1) / 2 + s.divergence * apart
             loss = loss + s.recovered * error.mean() / wanted.shape[1]
         if s.adversarial:

@@ -103,6 +103,22 @@ class GeneratorNetwork(nn.Module):
         """``[S, D], [S, noise] -> [S, P]``."""
         return self.skip(z) + self.inside(torch.cat([z, noise], 1))
 
+    @property
+    def last(self) -> list[nn.Parameter]:
+        """The weights that all that is made goes through."""
+        return [*self.skip.parameters(), *self.inside[-1].parameters()]
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Make zeros, until it is trained."""
+        for weight in self.last:
+            weight.zero_()
+
+    @property
+    def silent(self) -> bool:
+        """Whether all that is made is zero."""
+        return not any(bool(weight.any()) for weight in self.last)
+
 
 class Critic(nn.Module):
     """``D(y, z) = w . f(y) + (V z) . f(y)`` with spectral norms (projection discriminator, Miyato and Koyama, ICLR

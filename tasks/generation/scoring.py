@@ -5,6 +5,7 @@ Shapes: S samples, N nodes of the target, d their width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import isqrt
 from typing import TYPE_CHECKING
@@ -58,10 +59,10 @@ def judge_of(source: Translation) -> Judge:
 def pictures(model: Translator, source: Translation, part: str, seed: int) -> dict[str, float]:
     """See :func:`hetgraph.tasks.generation.evaluate`."""
     samples, kinds = source.samples(part), source.labels(part)
-    z, scores = model.hear(samples)
-    made = squares(model.decode(model.draw(z, 1, seed))[:, 0]).cpu()
+    heard = model.hear(samples)
+    made = squares(model.decode(model.draw(heard, 1, seed))[:, 0]).cpu()
     found = pictures_compared(judge_of(source), made, kinds, *real_pictures(source, part))
-    return {**found, "accuracy_heard": float((scores.argmax(1).cpu() == kinds).double().mean())}
+    return {**found, "accuracy_heard": float((heard.scores.argmax(1).cpu() == kinds).double().mean())}
 
 
 def bounds(model: Translator, source: Translation, part: str = "test", *, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -71,7 +72,7 @@ def bounds(model: Translator, source: Translation, part: str = "test", *, seed: 
     picture``: a random one of that class (the ceiling). ``real``: the test part's own pictures, of the right class.
     """
     kinds, (train, train_kinds) = source.labels(part), real_pictures(source, "train")
-    heard = model.hear(source.samples(part))[1].argmax(1).cpu()
+    heard = model.hear(source.samples(part)).scores.argmax(1).cpu()
     draw = torch.Generator().manual_seed(seed)
     mean = torch.stack([train[train_kinds == k].mean(0) for k in range(source.data.objective.outputs)])
     places = [(train_kinds == k).nonzero().squeeze(1) for k in range(source.data.objective.outputs)]
@@ -94,7 +95,12 @@ def _means(source: Translation, values: Tensor) -> Tensor:
     return values.unflatten(1, shape).mean(1) - source.train.unflatten(1, shape).mean((0, 1))
 
 
-def _chosen(source: Translation, part: str) -> list[int]:
+def chosen_of(source: Translation, part: str) -> list[int]:
+    """Places of the samples of a part that are retrieved: one of every group.
+
+    Raises:
+        HetgraphError: the part is empty.
+    """
     samples = source.samples(part)
     if not samples:
         raise HetgraphError(f"{source.name}: the {part} part is empty")
@@ -103,12 +109,16 @@ def _chosen(source: Translation, part: str) -> list[int]:
 
 def features(model: Translator, source: Translation, part: str, seed: int) -> dict[str, float]:
     """See :func:`hetgraph.tasks.generation.evaluate`."""
-    chosen = _chosen(source, part)
+    chosen = chosen_of(source, part)
     samples = source.samples(part)
-    z, _ = model.hear([samples[i] for i in chosen])
-    made = _means(source, model.space.decode(model.draw(z, 1, seed))[:, 0].cpu())
-    own = _means(source, source.targets(part)[chosen])
-    return {**retrieval(made, own), "cosine": float(functional.cosine_similarity(made, own).mean())}
+    heard = model.hear([samples[i] for i in chosen])
+    return compared(source, part, model.space.decode(model.draw(heard, 1, seed))[:, 0].cpu(), chosen)
+
+
+def compared(source: Translation, part: str, made: Tensor, chosen: Sequence[int]) -> dict[str, float]:
+    """Retrieval of what is made, ``[Q, N d]``, for the part's samples at the places ``chosen``, and the cosine."""
+    means, own = _means(source, made), _means(source, source.targets(part)[chosen])
+    return {**retrieval(means, own), "cosine": float(functional.cosine_similarity(means, own).mean())}
 
 
 def regression(source: Translation, part: str = "test") -> dict[str, float]:
@@ -117,29 +127,32 @@ def regression(source: Translation, part: str = "test") -> dict[str, float]:
     Several sources are put side by side, zeros for absent ones. The strength is the best of :data:`STRENGTHS` by
     recall at 10 on the validation part.
     """
-    x = {name: _heard_means(source, name) for name in ("train", "valid", part)}
+    x = {name: heard_means(source, name) for name in ("train", "valid", part)}
     y = {name: _means(source, source.targets(name)) for name in x}
     found = []
     for strength in STRENGTHS:
         weights, shift = ridge(x["train"], y["train"], strength)
         scores = {}
         for name in ("valid", part):
-            chosen = _chosen(source, name)
+            chosen = chosen_of(source, name)
             scores[name] = retrieval((x[name].double() @ weights + shift)[chosen], y[name][chosen])
         found.append((scores["valid"]["recall@10"], scores[part]))
     return max(found, key=lambda pair: pair[0])[1]
 
 
-def _heard_means(source: Translation, part: str) -> Tensor:
-    schema = source.data.schema.nodes
-    return torch.stack(
-        [
-            torch.cat([s.nodes[n]["x"].float().mean(0) if n in s.nodes else torch.zeros(schema[n].dim) for n in schema])
-            for s in source.samples(part)
+def heard_means(source: Translation, part: str) -> Tensor:
+    """The mean nodes of every type that is heard side by side, zeros for absent ones, ``[S, F]``."""
+    rows = []
+    for sample in source.samples(part):
+        held = {name: values["x"].float() for name, values in sample.nodes.items() if len(values["x"])}
+        parts = [
+            held[name].mean(0) if name in held else torch.zeros(node.dim)
+            for name, node in source.data.schema.nodes.items()
         ]
-    )
+        rows.append(torch.cat(parts))
+    return torch.stack(rows)
 
 
 def chances(source: Translation, part: str = "test") -> dict[str, float]:
     """Retrieval by a random order."""
-    return chance(len(_chosen(source, part)))
+    return chance(len(chosen_of(source, part)))

@@ -30,6 +30,9 @@ class GenerationSettings(TaskSettings):
         views: times that every training sample is heard, each time disturbed otherwise.
         stretch: at most so many frames are lost at either end when the rest is stretched to the old length.
         mask: at most so many successive nodes, and so many features in a row, give way to the mean.
+        anchor: start from a ridge regression of the mean nodes, in closed form, that the generator adds to; where the
+            trained generator finds less on the validation part, the regression alone is kept. Where every sample has a
+            target of its own.
         jitter: standard deviation of what is added to the standardised Z in training (StackGAN's conditioning
             augmentation, Zhang et al., ICCV 2017).
     """
@@ -51,6 +54,7 @@ class GenerationSettings(TaskSettings):
     stretch: float = 0.0
     mask: int = 0
     jitter: float = 0.0
+    anchor: bool = False
     critic_dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -93,19 +97,25 @@ SUGGESTED: dict[str, dict[str, Any]] = {
         "mask": 3,
         "jitter": 0.2,
     },
+    # chosen on the validation part with two seeds of graph, both directions. Mean recall at 10 there: the regression
+    # alone 0.716, trained 0.706, without the critic 0.716, with adversarial 0.1 0.704; with neither jitter nor fewer
+    # than 600 steps (one seed) 0.580. The critic keeps a little weight: without it draws hardly differ
     "tuxpaint": {
         "epochs": 15,
         "patience": 15,
         "lr": 1e-3,
         "modality_dropout": 0.0,
+        "anchor": True,
+        "components": 200,
         "paired": 1.0,
-        "adversarial": 0.1,
+        "adversarial": 0.02,
         "noise": 8,
-        "steps": 600,
+        "steps": 200,
+        "jitter": 1.0,
     },
 }
 SUGGESTED["tuxpaint_back"] = SUGGESTED["tuxpaint"]
-"""Translation -> settings. Those of Tux Paint are starting points, not chosen on its validation part."""
+"""Translation -> settings."""
 
 
 def suggested(name: str, **changes: Any) -> GenerationSettings:

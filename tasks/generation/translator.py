@@ -1,11 +1,13 @@
 """The model: fusion of what is heard, a head that keeps Z informed, and the generator.
 
-Shapes: S samples, D width of Z, N nodes of the target, d their width, P components.
+Shapes: S samples, D width of Z, F widths of all heard node types together, N nodes of the target, d their width, P
+components.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,8 +27,36 @@ from .networks import GeneratorNetwork, Space
 BATCH = 128
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What a translator makes its targets of.
+
+    Attributes:
+        z: standardised, ``[S, D]``.
+        scores: of the head, ``[S, outputs]``.
+        start: components of the target in closed form, ``[S, P]``; None in a model without them.
+    """
+
+    z: Tensor
+    scores: Tensor
+    start: Tensor | None = None
+
+
+def mean_nodes(graph: Graph) -> Tensor:
+    """The mean nodes of all types side by side, in the schema's order, zeros for absent ones: ``[S, F]``."""
+    found = []
+    for name in graph.schema.nodes:
+        x = graph.x[name].float()
+        total = x.new_zeros(len(graph), x.shape[1]).index_add(0, graph.batch[name], x)
+        found.append(total / graph.counts[name].clamp(min=1)[:, None])
+    return torch.cat(found, 1)
+
+
 class Translator(Pretrained, library_name="hetgraph", tags=["multimodal", "graph", "gan"]):
     """Samples in, nodes of another type out: ``y = mean + scale B G((Z - m) / s, e)``, e drawn at random.
+
+    With ``anchor`` it is ``y = mean + scale B (R x + r + G((Z - m) / s, e))``: a linear map of the mean nodes x of what
+    is heard (:func:`mean_nodes`), fitted in closed form (:func:`.start.fit_start`), that the generator adds to.
 
     Args:
         predictor: gives Z; its head is what Z was taught by.
@@ -37,6 +67,7 @@ class Translator(Pretrained, library_name="hetgraph", tags=["multimodal", "graph
         hidden: width inside the generator.
         bounded: the target lies between 0 and 1.
         places: name -> width of the positional fields that every made node comes with.
+        anchor: whether R and r are there.
 
     Raises:
         HetgraphError: the target is among what the predictor hears, or sizes do not fit.
@@ -54,6 +85,7 @@ class Translator(Pretrained, library_name="hetgraph", tags=["multimodal", "graph
         hidden: int,
         bounded: bool = False,
         places: Mapping[str, int] | None = None,
+        anchor: bool = False,
     ) -> None:
         super().__init__()
         if target in predictor.schema.nodes:
@@ -70,6 +102,7 @@ class Translator(Pretrained, library_name="hetgraph", tags=["multimodal", "graph
             "hidden": hidden,
             "bounded": bounded,
             "places": dict(places or {}),
+            "anchor": anchor,
         }
         self.space = Space(nodes * dim, components, bounded)
         self.generator = GeneratorNetwork(width, noise, hidden, components)
@@ -77,6 +110,10 @@ class Translator(Pretrained, library_name="hetgraph", tags=["multimodal", "graph
         self.register_buffer("spread", torch.ones(width))
         self.center: Tensor
         self.spread: Tensor
+        if anchor:
+            size = sum(node.dim for node in self.schema.nodes.values())
+            self.register_buffer("start_weight", torch.zeros(size, components))
+            self.register_buffer("start_shift", torch.zeros(components))
         # by number: what a user calls a field is no name for a buffer
         for number, size in enumerate(self.settings["places"].values()):
             self.register_buffer(f"place_{number}", torch.zeros(nodes, size))
@@ -85,6 +122,22 @@ class Translator(Pretrained, library_name="hetgraph", tags=["multimodal", "graph
     def places(self) -> dict[str, Tensor]:
         """Positional fields of every made node, name -> ``[N, w]``."""
         return {name: self.get_buffer(f"place_{number}") for number, name in enumerate(self.settings["places"])}
+
+    @property
+    def kept_start(self) -> bool:
+        """Whether the closed form is all that speaks: with an anchor, and a generator that adds nothing to it."""
+        return bool(self.settings["anchor"]) and self.generator.silent
+
+    def start(self, graph: Graph) -> Tensor | None:
+        """Components in closed form, ``R x + r``, ``[S, P]``; None without ``anchor``."""
+        if not self.settings["anchor"]:
+            return None
+        return mean_nodes(graph) @ self.get_buffer("start_weight") + self.get_buffer("start_shift")
+
+    def make(self, z: Tensor, noise: Tensor, start: Tensor | None) -> Tensor:
+        """Components of ``[S, D]``, ``[S, noise]`` and the closed form ``[S, P]``: what is made, ``[S, P]``."""
+        made = self.generator(z, noise)
+        return made if start is None else start + made
 
     def condition(self, z: Tensor) -> Tensor:
         """Z with mean 0 and standard deviation 1 over the training part, ``[S, D]``."""
@@ -95,15 +148,15 @@ class Translator(Pretrained, library_name="hetgraph", tags=["multimodal", "graph
         z = self.condition(self.predictor.fusion(graph, backend).z)
         if noise is None:
             noise = torch.randn(len(z), self.generator.noise, device=z.device)
-        return self.decode(self.generator(z, noise))
+        return self.decode(self.make(z, noise, self.start(graph)))
 
     def decode(self, parts: Tensor) -> Tensor:
         """Components ``[..., P]`` to nodes ``[..., N, d]``."""
         return self.space.decode(parts).unflatten(-1, (self.nodes, self.dim))
 
     @torch.inference_mode()
-    def hear(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-        """Z, standardised, ``[S, D]``, and the scores of the head, ``[S, outputs]``; in evaluation mode.
+    def hear(self, samples: Sequence[Sample]) -> Heard:
+        """Z, the scores of the head and the closed form, in evaluation mode.
 
         Raises:
             HetgraphError: no samples, or a sample without a single node that is heard.
@@ -116,22 +169,25 @@ class Translator(Pretrained, library_name="hetgraph", tags=["multimodal", "graph
         try:
             found = []
             for places in in_turn(len(samples), BATCH):
-                out = self.predictor(builder([samples[i] for i in places]).to(device))
-                found.append((self.condition(out.fused.z), out.scores))
+                graph = builder([samples[i] for i in places]).to(device)
+                out = self.predictor(graph)
+                found.append((self.condition(out.fused.z), out.scores, self.start(graph)))
         finally:
             self.train(training)
-        z, scores = (torch.cat(part) for part in zip(*found, strict=True))
-        return z, scores
+        starts = [start for _, _, start in found if start is not None]
+        joined = torch.cat(starts) if starts else None
+        return Heard(torch.cat([z for z, _, _ in found]), torch.cat([scores for _, scores, _ in found]), joined)
 
     @torch.inference_mode()
-    def draw(self, z: Tensor, draws: int = 1, seed: int = 0) -> Tensor:
-        """``[S, D]`` (standardised) to components ``[S, draws, P]``; the same noise for the same seed and number."""
+    def draw(self, heard: Heard, draws: int = 1, seed: int = 0) -> Tensor:
+        """What :meth:`hear` gives to components ``[S, draws, P]``; the same noise for the same seed and number."""
         generator = torch.Generator().manual_seed(seed)
+        z = heard.z
         noise = torch.randn(draws, len(z), self.generator.noise, generator=generator).to(z.device)
         training = self.training
         self.eval()
         try:
-            made = [self.generator(z, e) for e in noise]
+            made = [self.make(z, e, heard.start) for e in noise]
         finally:
             self.train(training)
         return torch.stack(made, 1)
