@@ -14,8 +14,9 @@ class Facts:
 
     A fact is one node: the words of its question, the mean of its tokens, and a one for its answer, side by side, each
     scaled to a mean square of about one over the training part. What answers a question by a fact is the likeness of
-    the two questions, which attention between them can learn; pooling without edges cannot (memory networks: Sukhbaatar
-    et al., NeurIPS 2015). Whatever part a question is in, facts are of the training part only, and never itself.
+    the two questions, which attention between them can learn; pooling each type apart cannot (memory networks:
+    Sukhbaatar et al., NeurIPS 2015). Whatever part a question is in, facts are of the training part only, and never
+    itself.
 
     Args:
         questions: of the training part.
