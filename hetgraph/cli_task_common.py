@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .cli_common import write_json
 from .errors import HetgraphError
 from .files import write_atomically
 
@@ -102,7 +103,7 @@ def per_seed(wanted: Wanted, module: Any, score: Callable[[Any, Any, Sequence[An
     show(wanted, module.summary(runs))
     if wanted.json_file:
         result = {"data": wanted.name, "method": wanted.method, "notes": data.notes, "runs": runs}
-        write_atomically(wanted.json_file, json.dumps(result, indent=2) + "\n")
+        write_json(wanted.json_file, result)
     return Done(data, answered, runs)
 
 

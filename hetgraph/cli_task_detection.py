@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .cli_common import write_json
 from .errors import HetgraphError
 from .files import write_atomically
 
@@ -65,7 +66,7 @@ def detection(
     console.print(data.notes, markup=False)
     if json_file:
         result = {"data": name, "method": method, "notes": data.notes, "runs": runs}
-        write_atomically(json_file, json.dumps(result, indent=2) + "\n")
+        write_json(json_file, result)
     if picture:
         console.print(f"picture   {_draw(data, settings, seeds - 1, target, picture)}", markup=False)
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from . import cli_task_common as common
+from .cli_common import write_json
 from .files import write_atomically
 
 
@@ -68,4 +69,4 @@ def fewshot(
     common.console.print(f"models and answers   {wanted.target}", markup=False)
     if json_file:
         result = {"data": name, "method": method, "regime": regime, "shots": shots, "notes": notes, "runs": runs}
-        write_atomically(json_file, json.dumps(result, indent=2) + "\n")
+        write_json(json_file, result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .cli_common import write_json
 from .errors import HetgraphError
-from .files import write_atomically
 
 console = Console(highlight=False, emoji=False)
 _SUITS = "Default: what suits the translation."
@@ -80,7 +79,7 @@ def generation(
         console.print(source.data.notes, markup=False)
     if json_file:
         result = {"translation": name, "method": method, "notes": source.data.notes, "runs": runs, "beside": beside}
-        write_atomically(json_file, json.dumps(result, indent=2) + "\n")
+        write_json(json_file, result)
     if picture:
         from .tasks.generation.picture import draw, grid
 

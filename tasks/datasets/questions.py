@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ... import rules
@@ -171,10 +172,6 @@ def dataset(
     phrases = Phrases(question.question for question in parts[0])
     tokens, width, used = encoded([q.question for part in parts for q in part], encoder, cache)
     boxes = grid_boxes(whole=True)
-    known = None
-    if facts:
-        means = {question: np.asarray(nodes["x"]) for question, nodes in tokens.items()}
-        known = Facts(parts[0], [answer(question) for question in parts[0]], phrases.node, means)
 
     def sample(question: Question) -> Sample:
         nodes: dict[str, Any] = {
@@ -183,8 +180,6 @@ def dataset(
             "region": {"x": pictures[question.image], "box": boxes},
             **more(question),
         }
-        if known is not None:
-            nodes["fact"] = known.of(question)
         return Sample(id=question.id, target=answer(question), nodes=nodes)
 
     learnt, validating, tested = _scaled([[sample(question) for question in part] for part in parts])
@@ -193,8 +188,16 @@ def dataset(
         NodeType("token", width, optional={"span": 2}),
         NodeType("region", next(iter(pictures.values())).shape[1], fields={"box": 4}),
         *types,
-        *([] if known is None else [NodeType("fact", known.width)]),
     ]
+    if facts:
+        words_of = {question: np.asarray(encoding["x"]) for question, encoding in tokens.items()}
+        known = Facts(parts[0], [answer(question) for question in parts[0]], phrases.node, words_of)
+        nodes.append(NodeType("fact", known.width))
+        for part, samples in zip(parts, (learnt, validating, tested), strict=True):
+            for question, one in zip(part, samples, strict=True):
+                if (rows := known.of(question)) is not None:
+                    # scaled already
+                    one.nodes["fact"] = {"x": torch.from_numpy(rows)}
     return Dataset(
         name,
         schema(nodes),
@@ -209,15 +212,13 @@ def dataset(
 
 
 def _scaled(parts: Sequence[list[Sample]]) -> Sequence[list[Sample]]:
-    """The features of every node type divided by one number: their root mean square in the first part. Facts are so.
+    """The features of every node type divided by one number: their root mean square in the first part.
 
     A few ones among thousands of zeros are otherwise so faint beside dense features that a model is slow to hear them.
     """
     total: dict[str, tuple[float, int]] = {}
     for sample in parts[0]:
         for name, nodes in sample.nodes.items():
-            if name == "fact":
-                continue
             squares, count = total.get(name, (0.0, 0))
             total[name] = squares + float(nodes["x"].square().sum()), count + nodes["x"].numel()
     scale = {name: (squares / count) ** 0.5 or 1.0 for name, (squares, count) in total.items()}
@@ -225,11 +226,9 @@ def _scaled(parts: Sequence[list[Sample]]) -> Sequence[list[Sample]]:
     done: dict[int, tuple[Tensor, Tensor]] = {}
     for sample in (sample for part in parts for sample in part):
         for name, nodes in sample.nodes.items():
-            if name not in total:
-                continue
             x = nodes["x"]
             if id(x) not in done:
-                done[id(x)] = x, x / scale[name]
+                done[id(x)] = x, x / scale.get(name, 1.0)
             nodes["x"] = done[id(x)][1]
     return parts
 

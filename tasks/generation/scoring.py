@@ -5,21 +5,19 @@ Shapes: S samples, N nodes of the target, d their width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import isqrt
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...builder import GraphBuilder
 from ...errors import HetgraphError
 from .judging import Judge, chance, first_of_each, judge, pictures_compared, retrieval, ridge
 from .translations import Translation
-
-if TYPE_CHECKING:
-    from .translator import Translator
+from .translator import Translator, mean_nodes
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """Of the ridge regression; the best on the validation part is taken."""
@@ -122,35 +120,40 @@ def compared(source: Translation, part: str, made: Tensor, chosen: Sequence[int]
 
 
 def regression(source: Translation, part: str = "test") -> dict[str, float]:
-    """Retrieval by a ridge regression from the mean nodes of the sources to the mean node of the target.
+    """Retrieval by a ridge regression from the mean nodes of the sources to the target.
 
-    Several sources are put side by side, zeros for absent ones. The strength is the best of :data:`STRENGTHS` by
-    recall at 10 on the validation part.
+    Several sources are put side by side, zeros for absent ones. The strength is chosen by :func:`strength_of`.
     """
-    x = {name: heard_means(source, name) for name in ("train", "valid", part)}
-    y = {name: _means(source, source.targets(name)) for name in x}
-    found = []
-    for strength in STRENGTHS:
-        weights, shift = ridge(x["train"], y["train"], strength)
-        scores = {}
-        for name in ("valid", part):
-            chosen = chosen_of(source, name)
-            scores[name] = retrieval((x[name].double() @ weights + shift)[chosen], y[name][chosen])
-        found.append((scores["valid"]["recall@10"], scores[part]))
-    return max(found, key=lambda pair: pair[0])[1]
+    weights, shift = ridge(heard_means(source, "train"), source.train, strength_of(source, source.train))
+    chosen = chosen_of(source, part)
+    found = compared(source, part, (heard_means(source, part)[chosen].double() @ weights + shift).float(), chosen)
+    return {name: value for name, value in found.items() if name != "cosine"}
+
+
+def strength_of(source: Translation, y: Tensor, decode: Callable[[Tensor], Tensor] = lambda parts: parts) -> float:
+    """The one of :data:`STRENGTHS` with the best recall at 10 on the validation part.
+
+    Args:
+        source: what is heard.
+        y: training targets, as the regression is to make them, ``[S, P]``.
+        decode: such rows to targets, ``[Q, P] -> [Q, N d]``.
+
+    Raises:
+        HetgraphError: the validation part is empty.
+    """
+    chosen = chosen_of(source, "valid")
+    x, heard = heard_means(source, "train"), heard_means(source, "valid")[chosen].double()
+
+    def recall(strength: float) -> float:
+        weights, shift = ridge(x, y, strength)
+        return compared(source, "valid", decode((heard @ weights + shift).float()), chosen)["recall@10"]
+
+    return max(STRENGTHS, key=recall)
 
 
 def heard_means(source: Translation, part: str) -> Tensor:
-    """The mean nodes of every type that is heard side by side, zeros for absent ones, ``[S, F]``."""
-    rows = []
-    for sample in source.samples(part):
-        held = {name: values["x"].float() for name, values in sample.nodes.items() if len(values["x"])}
-        parts = [
-            held[name].mean(0) if name in held else torch.zeros(node.dim)
-            for name, node in source.data.schema.nodes.items()
-        ]
-        rows.append(torch.cat(parts))
-    return torch.stack(rows)
+    """:func:`~.translator.mean_nodes` of a part, ``[S, F]``: what a model that was trained on it hears."""
+    return mean_nodes(GraphBuilder(source.data.schema)(source.samples(part)))
 
 
 def chances(source: Translation, part: str = "test") -> dict[str, float]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .judging import ridge
-from .scoring import STRENGTHS, chosen_of, compared, heard_means
+from .scoring import STRENGTHS, heard_means, strength_of
 from .translations import Translation
 from .translator import Translator
 
@@ -21,8 +21,7 @@ MIDDLE = STRENGTHS[len(STRENGTHS) // 2]
 def fit_start(model: Translator, source: Translation) -> Tensor:
     """Set R and r of a model with ``anchor``, and silence its generator.
 
-    The strength is the best of :data:`.scoring.STRENGTHS` by recall at 10 on the validation part; without one it is
-    :data:`MIDDLE`.
+    The strength is that of :func:`.scoring.strength_of`; without a validation part it is :data:`MIDDLE`.
 
     Returns:
         What the closed form says of every training sample when it is fitted to all others, ``[S, P]``: with what it
@@ -32,14 +31,7 @@ def fit_start(model: Translator, source: Translation) -> Tensor:
     x, y = heard_means(source, "train"), model.space.encode(source.train.to(device)).cpu()
     strength = MIDDLE
     if source.samples("valid"):
-        chosen = chosen_of(source, "valid")
-        heard = heard_means(source, "valid")[chosen].double()
-        scores = {}
-        for tried in STRENGTHS:
-            weights, shift = ridge(x, y, tried)
-            made = model.space.decode((heard @ weights + shift).float().to(device)).cpu()
-            scores[tried] = compared(source, "valid", made, chosen)["recall@10"]
-        strength = max(scores, key=lambda tried: scores[tried])
+        strength = strength_of(source, y, lambda parts: model.space.decode(parts.to(device)).cpu())
     weights, shift = ridge(x, y, strength)
     model.get_buffer("start_weight").copy_(weights)
     model.get_buffer("start_shift").copy_(shift)
