@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -94,7 +95,7 @@ def test_ablate_counts_right_answers_by_kind_of_question(world, monkeypatch) -> 
         """Right unless the sound is gone."""
         seen.append({name for sample in given for name in sample.nodes})
         right = "frame" in seen[-1]
-        return type("P", (), {"answers": [s.target if right else "nothing" for s in given]})
+        return SimpleNamespace(answers=[s.target if right else "nothing" for s in given])
 
     monkeypatch.setattr(demo, "predict", answers)
     rows = demo.ablate(model, scenes.items, samples)
@@ -168,6 +169,30 @@ def test_a_bare_stage_has_the_words_and_what_the_question_needs_and_nothing_else
         assert set(given[scene.id].nodes) == {"token", *(node[modality] for modality in scene.needs)}
 
 
+@pytest.mark.parametrize(("learnt_after", "fitted"), [(0, 0), (2, 2), (9, 3)])
+def test_training_goes_on_until_validation_scenes_are_understood(world, monkeypatch, learnt_after, fitted) -> None:
+    scenes, _, samples = world
+    seeds = []
+
+    def answers(model, asked, **_):
+        # the hardest kind stays wrong until the model was fitted often enough
+        known = len(seeds) >= learnt_after
+        told = [s.answer if known or s.kind != "image+sound+knowledge" else "?" for s in scenes.items]
+        return SimpleNamespace(answers=told)
+
+    monkeypatch.setattr(demo, "predict", answers)
+    monkeypatch.setattr(demo, "fit", lambda model, some, *, settings, **_: seeds.append((len(some), settings.seed)))
+    assert demo.go_on(None, samples[:3], scenes.items, samples, most=3, seed=1) == fitted == len(seeds)
+    assert len(set(seeds)) == fitted
+    assert all(count == 3 for count, _ in seeds)
+
+
+def test_without_validation_scenes_training_does_not_go_on(world, monkeypatch) -> None:
+    _, _, samples = world
+    monkeypatch.setattr(demo, "fit", lambda *_, **__: pytest.fail("fitted again"))
+    assert demo.go_on(None, samples, [], []) == 0
+
+
 def test_the_same_seed_makes_the_same_model(world) -> None:
     _, pipeline, _ = world
     one, same, other = (demo.build_model(pipeline, seed).state_dict() for seed in (4, 4, 5))
@@ -179,7 +204,8 @@ def test_the_same_seed_makes_the_same_model(world) -> None:
 def test_the_whole_demo_writes_a_model_that_loads_and_a_picture(tmp_path) -> None:
     stages = [demo.Stage(1, True, QUICK), demo.Stage(3, False, QUICK)]
     kinds = len(QUESTIONS)
-    result = demo.run(tmp_path, train=4 * kinds, test=2 * kinds, seed=1, curriculum=stages, progress=False)
+    sizes = {"train": 4 * kinds, "valid": kinds, "test": 2 * kinds}
+    result = demo.run(tmp_path, **sizes, seed=1, curriculum=stages, progress=False)
     assert set(result.rows) == set(demo.ABLATIONS)
     for row in result.rows.values():
         assert set(row.accuracy) == set(QUESTIONS)
