@@ -8,10 +8,10 @@
   it, beside that with nothing, with the training mean and with the modality itself.
 
     python -m benchmarks.generation --name digits --data FOLDER --json FILE [--methods graph concat] [--seeds 5]
-    python -m benchmarks.generation --name digits --data FOLDER --json FILE --edges
+    python -m benchmarks.generation --name digits --data FOLDER --json OTHER --edges
 
-With --edges the method graph with all edges between what is heard, none, and shuffled ones. An interrupted run goes on
-with what FILE holds. The settings are the same for all methods.
+With --edges, into a file of its own, the method graph with all edges between what is heard, none, and shuffled ones.
+An interrupted run goes on with what FILE holds. The settings are the same for all methods.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def measure(
     else:
         settings = lambda method: generation.suggested(name, method=method, **changes)  # noqa: E731
         run = partial(translate, name, folder, cache, settings)
-        head = {"name": name, "settings": asdict(settings("graph"))}
+        head = {"name": name, "settings": asdict(settings("graph")), **({"edges": True} if edges else {})}
     kinds = [{"edges": kind} for kind in EDGES] if edges else [{}]
     chosen = ["graph"] if edges else methods
     keys = [{"method": method, **kind, "seed": seed} for seed in range(seeds) for method in chosen for kind in kinds]

@@ -488,9 +488,10 @@ def test_a_grid_needs_names(tmp_path) -> None:
         draw(torch.zeros(2, 3, 4, 4), ["one"], tmp_path / "x.png")
 
 
-def test_the_benchmark_goes_on_where_it_was(digits, tmp_path) -> None:
+def test_the_benchmark_goes_on_where_it_was(digits, tmp_path, monkeypatch) -> None:
     from rich.console import Console
 
+    from benchmarks import generation as benchmark
     from benchmarks.generation import measure, table
 
     changes = {"epochs": 1, "steps": 2, "width": 8, "layers": 1, "heads": 2, "hidden": 16}
@@ -504,6 +505,15 @@ def test_the_benchmark_goes_on_where_it_was(digits, tmp_path) -> None:
     text = console.export_text()
     assert "…" not in text
     assert all(name in text for name in ("graph", "sum", "mean picture", "training picture"))
+    # a run with other edges would pass for one of the method graph, and the other way round
+    with pytest.raises(HetgraphError, match=r"other settings \(edges\)"):
+        measure("digits", path, digits, seeds=1, edges=True, changes=changes)
+    other = tmp_path / "edges.json"
+    monkeypatch.setattr(benchmark, "EDGES", ("no edges",))
+    found = measure("digits", other, digits, seeds=1, edges=True, changes=changes)
+    assert [(run["method"], run["edges"]) for run in found["runs"]] == [("graph", "no edges")]
+    with pytest.raises(HetgraphError, match=r"other settings \(edges\)"):
+        measure("digits", other, digits, methods=["graph"], seeds=1, changes=changes)
 
 
 # the page
