@@ -230,11 +230,13 @@ def go_on(
     Returns:
         How often it was fitted again.
     """
-    for number in range(most if held else 0):
+    if not held:
+        return 0
+    for number in range(most):
         if min(_by_kind(_right(model, held, held_samples), held).values()) >= ENOUGH:
             return number
         fit(model, samples, settings=replace(settings, seed=100 + seed * most + number), progress=progress)
-    return most if held else 0
+    return most
 
 
 def _bare(sample: Sample, scene: Scene) -> Sample:
