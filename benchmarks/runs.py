@@ -40,8 +40,8 @@ def keep(
     runs: list[dict[str, Any]] = []
     if path.exists():
         kept = json.loads(path.read_text())
-        names = [*plain, *(name for name in kept if name != "runs" and name not in plain)]
-        if changed := [name for name in names if kept.get(name) != plain.get(name)]:
+        held = {name: value for name, value in kept.items() if name != "runs"}
+        if changed := [name for name in {**plain, **held} if held.get(name) != plain.get(name)]:
             raise HetgraphError(
                 f"{path} holds runs with other settings ({', '.join(changed)}); move it away or name another file"
             )
