@@ -15,6 +15,7 @@ labels of every digit. Beside it the same model with random weights.
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -46,6 +47,7 @@ from hetgraph.tasks.fewshot import (
 )
 from hetgraph.tasks.fewshot.adapting import accuracy, candidates, choose, episodes_of, scores
 from hetgraph.tasks.fewshot.probing import k_shot
+from hetgraph.tasks.fewshot.training import means_of
 
 from .fewshot_plot import draw
 from .runs import Key, difference, keep, spread
@@ -59,14 +61,17 @@ APPROACHES: dict[str, tuple[str, str]] = {
     "fine-tuned head": ("conventional", "head"),
     "fine-tuned": ("conventional", "all"),
     "class means, fine-tuned": ("conventional", "all from prototypes"),
+    "prior and class means, fine-tuned": ("conventional", "all from prototypes"),
     "prototypes": ("prototypes", "prototypes"),
     "prototypes, fine-tuned": ("prototypes", "all from prototypes"),
+    "prior and prototypes": ("prior_prototypes", "prototypes"),
+    "prior and prototypes, fine-tuned": ("prior_prototypes", "all from prototypes"),
     "ANIL": ("anil", "head"),
     "ANIL, fine-tuned": ("anil", "all"),
     "MAML": ("maml", "all"),
 }
 """Approach -> how the learner is trained, and how it uses the support."""
-PLAIN, META = tuple(APPROACHES)[3:6], tuple(APPROACHES)[6:]
+PLAIN, META = tuple(APPROACHES)[3:7], tuple(APPROACHES)[7:]
 PRETRAINED: dict[str, tuple[str, ...]] = {"none": (), **{name: (name,) for name in OBJECTIVES}, "all": OBJECTIVES}
 SETTINGS = MetaSettings()
 PRETRAINING = PretrainingSettings()
@@ -83,12 +88,18 @@ def learn(data: FewShot, settings: MetaSettings) -> dict[str, Any]:
     valid, test = (episodes_of(data, part, seed=settings.seed) for part in ("valid", "test"))
     out: dict[str, Any] = {"scores": {}, "valid": {}, "chosen": {}}
     for name, (regime, kind) in APPROACHES.items():
-        if regime != settings.regime or (kind == "none" and not data.same_classes):
+        prior = name.startswith("prior")
+        if regime != settings.regime or ((kind == "none" or prior) and not data.same_classes):
             continue
+        own = learner
+        if prior and learner.prior is None:
+            # the same prior without having learnt to use it
+            own = copy.deepcopy(learner)
+            own.set_prior(means_of(learner, data.samples))
         out["scores"][name], out["valid"][name], out["chosen"][name] = {}, {}, {}
         for shots in SHOTS:
-            how, at_best = choose(learner, valid, shots, candidates(kind, settings))
-            found = [accuracy(scores(learner, one.fewer(shots), how), one) for one in test]
+            how, at_best = choose(own, valid, shots, candidates(kind, settings))
+            found = [accuracy(scores(own, one.fewer(shots), how), one) for one in test]
             out["scores"][name][str(shots)] = sum(found) / len(found)
             out["valid"][name][str(shots)] = at_best
             out["chosen"][name][str(shots)] = [how.optimizer, how.lr, how.steps]
@@ -146,6 +157,8 @@ def measure(
     """
     head = {"data": name, "shots": list(SHOTS), "settings": asdict(settings)}
     ways: Sequence[str] = list(dict.fromkeys(regime for regime, _ in APPROACHES.values()))
+    if name == "digits":
+        ways = [way for way in ways if way != "prior_prototypes"]  # there is no prior of new classes
     if name == "pretraining":
         head["pretraining"] = asdict(pretraining)
         ways = list(PRETRAINED)

@@ -28,9 +28,20 @@ _COLOURS = (
     "#7a4a00",
     "#5b3a8c",
     "#c00020",
+    "#5f7f00",
+    "#0a9aa8",
+    "#b0709a",
 )
-_MARKERS = "osD^vPX<>h*"
-LEARNT = ("prototypes", "prototypes, fine-tuned", "ANIL", "ANIL, fine-tuned", "MAML")
+_MARKERS = "osD^vPX<>h*pd8"
+LEARNT = (
+    "prototypes",
+    "prototypes, fine-tuned",
+    "prior and prototypes",
+    "prior and prototypes, fine-tuned",
+    "ANIL",
+    "ANIL, fine-tuned",
+    "MAML",
+)
 """Drawn with solid lines; the others are dashed."""
 
 

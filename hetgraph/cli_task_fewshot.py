@@ -22,7 +22,8 @@ def fewshot(
     output: common.Output = None,
     method: common.Method = "graph",
     regime: Annotated[
-        str, typer.Option(help="prototypes, anil, maml, conventional (then fine-tuned) or untrained.")
+        str,
+        typer.Option(help="prototypes, prior_prototypes, anil, maml, conventional (then fine-tuned) or untrained."),
     ] = "prototypes",
     shots: Annotated[int, typer.Option(min=1, max=20, help="Labelled samples of every class.")] = 5,
     seeds: common.Seeds = 1,

@@ -142,6 +142,37 @@ def test_a_class_without_support_has_no_prototype() -> None:
         prototypes(torch.zeros(2, 3), torch.tensor([0, 2]), 3)
 
 
+def test_means_with_a_prior_are_those_of_more_samples() -> None:
+    """A prior that counts as two samples is two more samples where it lies."""
+    z, labels = torch.randn(6, 8), torch.tensor([0, 0, 0, 1, 1, 2])
+    learner = Learner(LEARNER.fusion, ("0", "1", "2"))
+    assert torch.equal(learner.means(z, labels, ("0", "1", "2")), prototypes(z, labels, 3))
+    place = torch.randn(3, 8)
+    learner.set_prior(place)
+    assert learner.log_count is not None
+    with torch.no_grad():
+        learner.log_count.fill_(2.0).log_()
+    more = torch.cat([z, place, place]), torch.cat([labels, torch.arange(3), torch.arange(3)])
+    torch.testing.assert_close(learner.means(z, labels, ("0", "1", "2")), prototypes(*more, 3))
+    # of other classes it says nothing
+    assert torch.equal(learner.means(z, labels, ("0", "2", "1")), prototypes(z, labels, 3))
+
+
+def test_a_prior_starts_at_the_means_of_training_and_is_learnt() -> None:
+    data = domains(ways=3)
+    settings = replace(SMALL, regime="prior_prototypes", steps=6, warm=0.5)
+    untaught = fewshot.train(data, replace(settings, warm=1.0), progress=False)
+    z = torch.stack([untaught(untaught.graph([s]))[1][0] for s in data.samples])
+    for i, name in enumerate(untaught.classes):
+        own = z[[s.target == name for s in data.samples]].mean(0)
+        torch.testing.assert_close(untaught.prior[i], own, atol=1e-4, rtol=1e-3)
+    assert float(untaught.log_count.detach()) == 1.0
+    taught = fewshot.train(data, settings, progress=False)
+    assert float(taught.log_count.detach()) != 1.0
+    with pytest.raises(HetgraphError, match=r"prior_prototypes: expected the classes of training in every part"):
+        fewshot.train(domains(ways=2), settings, progress=False)
+
+
 # MAML
 
 
@@ -226,8 +257,10 @@ def test_second_derivatives_that_kernels_do_not_have_are_refused() -> None:
 # training and adapting
 
 
-@pytest.mark.parametrize("regime", fewshot.REGIMES)
-@pytest.mark.parametrize("ways", [3, 2])
+@pytest.mark.parametrize(
+    ("regime", "ways"),
+    [(r, w) for r in fewshot.REGIMES for w in (3, 2) if (r, w) != ("prior_prototypes", 2)],  # 2: of other classes
+)
 def test_every_regime_trains_and_repeats_itself(regime, ways) -> None:
     data = domains(ways=ways)
     settings = replace(SMALL, regime=regime)
@@ -373,6 +406,11 @@ def test_a_learner_is_saved_and_loaded(tmp_path) -> None:
     assert again.classes == LEARNER.classes
     graph = LEARNER.graph(POOL["0"][:2])
     torch.testing.assert_close(again.eval()(graph)[0], LEARNER.eval()(graph)[0])
+    assert again.prior is None
+    learner = Learner(LEARNER.fusion, LEARNER.classes)
+    learner.set_prior(torch.randn(3, 8))
+    learner.save_pretrained(tmp_path / "prior")
+    assert torch.equal(Learner.from_pretrained(tmp_path / "prior").prior, learner.prior)
 
 
 # speakers

@@ -17,7 +17,7 @@ from ...errors import HetgraphError
 from ...sample import Sample
 from ..classification import Answered
 from .episodes import Episode, FewShot, Pool, draw
-from .learner import Learner, prototypes
+from .learner import Learner, embedded
 from .training import MetaSettings, ways_of
 
 KINDS = ("none", "prototypes", "head", "all", "all from prototypes")
@@ -77,12 +77,12 @@ def scores_along(
         known, asked = z[: len(labels)], z[len(labels) :]
     if how.kind == "prototypes":
         with torch.no_grad():
-            found = learner.distances(asked, prototypes(known, labels, ways))
+            found = learner.distances(asked, learner.means(known, labels, episode.classes))
         yield from ((steps, found) for steps in at)
         return
     model = copy.deepcopy(learner).eval()
     if how.kind == "all from prototypes":
-        model.head = learner.head_of(prototypes(known, labels, ways))
+        model.head = learner.head_of(learner.means(known, labels, episode.classes))
     elif episode.classes != learner.classes and learner.classes != ways_of(ways):
         if how.kind == "none":
             raise HetgraphError(f"the head knows the classes {learner.classes}, expected {episode.classes}")
@@ -121,16 +121,6 @@ def _descend(
         done = steps
         with torch.no_grad():
             yield steps, answer()
-
-
-@torch.no_grad()
-def embedded(learner: Learner, samples: Sequence[Sample], size: int = 256) -> Tensor:
-    """Z ``[S, D]``, in evaluation mode."""
-    training = learner.training
-    learner.eval()
-    z = [learner(learner.graph(samples[i : i + size]))[1] for i in range(0, len(samples), size)]
-    learner.train(training)
-    return torch.cat(z)
 
 
 def scores(learner: Learner, episode: Episode, how: Adaptation) -> Tensor:
@@ -267,7 +257,14 @@ def candidates(kind: str, settings: MetaSettings) -> list[tuple[Adaptation, Sequ
     return [(Adaptation(kind, "adam", lr), steps) for lr in ((3e-3, 3e-2) if kind == "head" else (1e-3, 3e-3))]
 
 
-KIND_OF = {"conventional": "all", "untrained": "all", "prototypes": "prototypes", "anil": "head", "maml": "all"}
+KIND_OF = {
+    "conventional": "all",
+    "untrained": "all",
+    "prototypes": "prototypes",
+    "prior_prototypes": "all from prototypes",
+    "anil": "head",
+    "maml": "all",
+}
 """Regime -> what its learners do with a support."""
 
 

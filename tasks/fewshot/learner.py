@@ -31,9 +31,10 @@ class Learner(Pretrained, library_name="hetgraph", tags=["multimodal", "graph", 
     Args:
         fusion: gives Z ``[S, D]``.
         classes: names of the head's outputs; where episodes have classes of their own, any ``ways`` names.
+        prior: have a ``prior`` ``[W, D]`` that the means of these classes are drawn to, see :meth:`means`.
     """
 
-    def __init__(self, fusion: Fusion, classes: Sequence[str]) -> None:
+    def __init__(self, fusion: Fusion, classes: Sequence[str], prior: bool = False) -> None:
         super().__init__()
         self.fusion = fusion
         self.schema = fusion.schema
@@ -41,6 +42,10 @@ class Learner(Pretrained, library_name="hetgraph", tags=["multimodal", "graph", 
         self.head = nn.Linear(fusion.width, len(self.classes))
         # of distances, by the root of the width: those between normed states grow with it
         self.log_scale = nn.Parameter(torch.zeros(()))
+        self.prior: nn.Parameter | None = None
+        self.log_count: nn.Parameter | None = None
+        if prior:
+            self.set_prior(torch.zeros(len(self.classes), fusion.width))
 
     def forward(self, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
         """Scores ``[S, W]``, Z ``[S, D]``, and what the fusion method adds to the loss."""
@@ -50,6 +55,37 @@ class Learner(Pretrained, library_name="hetgraph", tags=["multimodal", "graph", 
     def graph(self, samples: Sequence[Sample]) -> Graph:
         """One graph of the samples, on the learner's device."""
         return GraphBuilder(self.schema)(samples).to(self.head.weight.device)
+
+    def set_prior(self, means: Tensor) -> None:
+        """Have ``means [W, D]`` as the prior, in place where there is one already; it counts as e samples at first."""
+        with torch.no_grad():
+            if self.prior is None:
+                device = self.head.weight.device
+                self.prior = nn.Parameter(torch.empty(len(self.classes), self.fusion.width, device=device))
+                self.log_count = nn.Parameter(torch.ones((), device=device))
+            self.prior.copy_(means)
+
+    def means(self, z: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor:
+        """Mean of every class, drawn to the prior where there is one and it knows these classes.
+
+        With ``n`` support samples ``z_i`` of a class and a prior mean ``p``, the maximum a posteriori estimate
+        ``(k p + sum_i z_i) / (k + n)``, as speakers are adapted to in speech recognition (Gauvain and Lee, IEEE Trans.
+        Speech and Audio Processing 2, 1994). ``k`` and ``p`` are learnt.
+
+        Args:
+            z: ``[S, D]``.
+            labels: int64 ``[S]``, each of 0 .. W - 1 at least once.
+            classes: W names.
+
+        Raises:
+            HetgraphError: a class has no sample.
+        """
+        found = prototypes(z, labels, len(classes))
+        if self.prior is None or self.log_count is None or tuple(classes) != self.classes:
+            return found
+        samples = torch.bincount(labels, minlength=len(classes))[:, None].to(z.dtype)
+        count = self.log_count.exp()
+        return (count * self.prior + samples * found) / (count + samples)
 
     def distances(self, z: Tensor, prototypes: Tensor) -> Tensor:
         """Scores of ``z [Q, D]`` by ``prototypes [W, D]``: ``-s |z_q - c_w|^2 / sqrt(D)``, ``[Q, W]``."""
@@ -69,11 +105,24 @@ class Learner(Pretrained, library_name="hetgraph", tags=["multimodal", "graph", 
         return head
 
     def to_config(self) -> dict[str, Any]:
-        return {**self.fusion.to_config(), "classes": list(self.classes)}
+        config = {**self.fusion.to_config(), "classes": list(self.classes)}
+        # left out where there is none: learners that were saved before know of no such thing
+        return config if self.prior is None else {**config, "prior": True}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], rules: Rules | None = None) -> Learner:
-        return cls(Fusion(schema_of(config, rules), **config["settings"]), config["classes"])
+        fusion = Fusion(schema_of(config, rules), **config["settings"])
+        return cls(fusion, config["classes"], config.get("prior", False))
+
+
+@torch.no_grad()
+def embedded(learner: Learner, samples: Sequence[Sample], size: int = 256) -> Tensor:
+    """Z ``[S, D]``, in evaluation mode."""
+    training = learner.training
+    learner.eval()
+    z = [learner(learner.graph(samples[i : i + size]))[1] for i in range(0, len(samples), size)]
+    learner.train(training)
+    return torch.cat(z)
 
 
 def prototypes(z: Tensor, labels: Tensor, ways: int) -> Tensor:

@@ -23,9 +23,9 @@ from ...graph import Graph
 from ...progress import TrainingBar
 from ...sample import Sample
 from .episodes import Episode, FewShot, draw
-from .learner import Learner, inner_loop, inner_loop_of_head, prototypes, second_order
+from .learner import Learner, embedded, inner_loop, inner_loop_of_head, prototypes, second_order
 
-REGIMES = ("conventional", "prototypes", "maml", "anil", "untrained")
+REGIMES = ("conventional", "prototypes", "prior_prototypes", "maml", "anil", "untrained")
 Vary = Callable[[Graph, Tensor, torch.Generator], None]
 """Changes the samples of a graph as other domains would, in place, given the number of every sample's domain."""
 
@@ -36,8 +36,10 @@ class MetaSettings:
 
     Attributes:
         regime: ``conventional``: cross-entropy on mixed batches. ``prototypes``: episodes, nearest class mean (Snell et
-            al., NeurIPS 2017). ``maml``: episodes, all weights adapted (Finn et al., ICML 2017). ``anil``: episodes,
-            the head adapted (Raghu et al., ICLR 2020). ``untrained``: not at all.
+            al., NeurIPS 2017). ``prior_prototypes``: the same with class means of 1 to ``shots`` samples that are drawn
+            to those of all training domains (:meth:`.learner.Learner.means`); for classes that training knows.
+            ``maml``: episodes, all weights adapted (Finn et al., ICML 2017). ``anil``: episodes, the head adapted
+            (Raghu et al., ICLR 2020). ``untrained``: not at all.
         method, width, layers, heads, dropout: of fusion.
         steps: gradient steps.
         shots, queries: samples of every class in an episode's support and query.
@@ -88,9 +90,15 @@ def train(
         progress: show a progress bar.
 
     Raises:
-        HetgraphError: too few samples, bad samples, or a loss that is not finite.
+        HetgraphError: too few samples, bad samples, ``prior_prototypes`` where classes are new, or a loss that is not
+            finite.
     """
     s = settings or MetaSettings()
+    if s.regime == "prior_prototypes" and not data.same_classes:
+        raise HetgraphError(
+            f"{data.name}: prior_prototypes: expected the classes of training in every part, got {data.test_classes} "
+            f"to be told apart after {data.train_classes}"
+        )
     if s.regime == "maml" and not s.first_order:
         with second_order(_fusion(data, s), torch.device("cpu")):
             return _train(data, s, vary, progress)
@@ -104,7 +112,7 @@ def _fusion(data: FewShot, s: MetaSettings) -> Fusion:
 def _train(data: FewShot, s: MetaSettings, vary: Vary | None, progress: bool) -> Learner:
     with torch.random.fork_rng():
         torch.manual_seed(s.seed)
-        learner = Learner(_fusion(data, s), _outputs(data, s))
+        learner = Learner(_fusion(data, s), _outputs(data, s), prior=s.regime == "prior_prototypes")
         samples = data.samples
         if not samples:
             raise HetgraphError(f"{data.name}: no training samples")
@@ -118,12 +126,15 @@ def _train(data: FewShot, s: MetaSettings, vary: Vary | None, progress: bool) ->
         optimizer = torch.optim.AdamW(trained, lr=s.lr, weight_decay=s.weight_decay)
         rng = np.random.default_rng((s.seed, 3))
         voices = torch.Generator().manual_seed(s.seed)
+        first = math.ceil(s.warm * s.steps)
         learner.train()
         with TrainingBar(progress, 1, s.steps) as bar:
             for step in range(s.steps):
                 for group in optimizer.param_groups:
                     group["lr"] = rate(s.lr, step, s.steps)
-                if s.regime == "conventional" or step < s.warm * s.steps:
+                if s.regime == "prior_prototypes" and step == first:
+                    learner.set_prior(means_of(learner, samples))
+                if s.regime == "conventional" or step < first:
                     loss = _conventional(learner, known, data, s, samples, rng, voices, vary)
                 else:
                     episode = _episode(data, s, rng)
@@ -135,7 +146,16 @@ def _train(data: FewShot, s: MetaSettings, vary: Vary | None, progress: bool) ->
                 torch.nn.utils.clip_grad_norm_(trained, s.clip)
                 optimizer.step()
                 bar.step(0, loss.item(), {})
+        if s.regime == "prior_prototypes" and first >= s.steps:
+            learner.set_prior(means_of(learner, samples))
     return learner.eval()
+
+
+def means_of(learner: Learner, samples: Sequence[Sample]) -> Tensor:
+    """Mean Z of the samples of each of the learner's classes, ``[W, D]``."""
+    labels = torch.tensor([learner.classes.index(str(sample.target)) for sample in samples])
+    z = embedded(learner, samples)
+    return prototypes(z, labels.to(z.device), len(learner.classes))
 
 
 def rate(peak: float, step: int, steps: int) -> float:
@@ -232,18 +252,29 @@ def episode_loss(
     _, z, more = learner(both)
     known, asked = z[: len(labels)], z[len(labels) :]
     # support and query change places: every sample is asked about once, at no more cost of Z
-    one = _asked(learner, s, (known, labels), (asked, wanted), len(episode.classes))
-    other = _asked(learner, s, (asked, wanted), (known, labels), len(episode.classes))
+    one = _asked(learner, s, (known, labels), (asked, wanted), episode.classes, generator)
+    other = _asked(learner, s, (asked, wanted), (known, labels), episode.classes, generator)
     return (one + other) / 2 + more
 
 
 def _asked(
-    learner: Learner, s: MetaSettings, support: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor], ways: int
+    learner: Learner,
+    s: MetaSettings,
+    support: tuple[Tensor, Tensor],
+    query: tuple[Tensor, Tensor],
+    classes: Sequence[str],
+    generator: torch.Generator | None,
 ) -> Tensor:
-    """Loss of the query after learning from the support, each Z ``[S, D]`` and labels."""
+    """Loss of the query after learning from the support, each Z ``[S, D]`` and labels, class by class."""
     (z, labels), (asked, wanted) = support, query
-    if s.regime == "prototypes":
-        return functional.cross_entropy(learner.distances(asked, prototypes(z, labels, ways)), wanted)
+    if s.regime in ("prototypes", "prior_prototypes"):
+        if s.regime == "prior_prototypes":
+            # few samples and many, so that it is learnt how many the prior is worth
+            shots = len(labels) // len(classes)
+            fewer = int(torch.randint(1, shots + 1, (), generator=generator))
+            kept = (torch.arange(len(labels)) % shots < fewer).to(z.device)
+            z, labels = z[kept], labels[kept]
+        return functional.cross_entropy(learner.distances(asked, learner.means(z, labels, classes)), wanted)
     path = inner_loop_of_head(
         learner.head.weight, learner.head.bias, z, labels, steps=s.inner_steps, lr=s.inner_lr_head, first_order=False
     )
