@@ -209,15 +209,14 @@ def lines(result: Mapping[str, Any], method: str) -> list[str]:
     return list(dict.fromkeys(label(r, a) for r in result["runs"] if r["method"] == method for a in r["scores"]))
 
 
-def gains(result: Mapping[str, Any], method: str, shots: int = 5) -> list[tuple[str, str, float, float | None]]:
-    """(meta-learnt, plain, mean paired gain, its standard error) for what was run of one method."""
+def gains(result: Mapping[str, Any], method: str, shots: int = 5) -> list[tuple[str, str, dict[str, Any]]]:
+    """Meta-learnt, plain, and the paired gain (:func:`hetgraph.compare.paired`) for what was run of one method."""
     out = []
     for meta in META:
         for plain in PLAIN:
-            one, other = values(result, method, meta, shots), values(result, method, plain, shots)
-            if one and one.keys() == other.keys():
-                found = paired(one, other)
-                out.append((meta, plain, found["mean"], found["standard_error"]))
+            found = paired(values(result, method, meta, shots), values(result, method, plain, shots))
+            if found["n"]:
+                out.append((meta, plain, found))
     return out
 
 
@@ -226,12 +225,13 @@ def table(result: Mapping[str, Any]) -> Table:
     shown = Table(title=f"{result['data']}: test accuracy")
     shown.add_column("method")
     shown.add_column("approach")
+    shown.add_column("seeds", justify="right")
     for shots in result["shots"]:
         shown.add_column(f"{shots} shot{'s' if shots > 1 else ''}", justify="right")
     for method in dict.fromkeys(run["method"] for run in result["runs"]):
         for line in lines(result, method):
             found = [list(values(result, method, line, shots).values()) for shots in result["shots"]]
-            shown.add_row(method, line, *[spread(one) for one in found])
+            shown.add_row(method, line, str(len(found[0])), *[spread(one) for one in found])
     return shown
 
 
@@ -266,8 +266,9 @@ def main(given: Sequence[str] | None = None) -> None:
     )
     console.print(table(result))
     for method in arguments.methods:
-        for meta, plain, gain, error in gains(result, method):
-            console.print(f"{method}, 5 shots: {meta} against {plain} {difference(gain, error)}", markup=False)
+        for meta, plain, found in gains(result, method):
+            told = f"{difference(found['mean'], found['standard_error'])}, {found['n']} seeds"
+            console.print(f"{method}, 5 shots: {meta} against {plain} {told}", markup=False)
     if arguments.plot:
         draw(result, arguments.plot)
 

@@ -47,9 +47,9 @@ LEARNT = (
 
 def draw(result: Mapping[str, Any], path: Path, method: str = "graph") -> None:
     """A PNG file: mean over the seeds with its standard error, all edges."""
-    figure = Figure(figsize=(8.0, 4.2), dpi=130)
+    figure = Figure(figsize=(9.2, 4.4), dpi=130)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.09, 0.13, 0.62, 0.77))
+    axes = figure.add_axes((0.075, 0.12, 0.585, 0.79))
     curves: dict[str, dict[int, list[float]]] = {}
     for run in result["runs"]:
         if run["method"] != method or run["edges"] != "all edges":
@@ -85,7 +85,7 @@ def draw(result: Mapping[str, Any], path: Path, method: str = "graph") -> None:
     axes.tick_params(labelsize=8.5, colors=_INK)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.legend(loc="center left", bbox_to_anchor=(0.72, 0.52), frameon=False, fontsize=8.5)
+    figure.legend(loc="center left", bbox_to_anchor=(0.665, 0.52), frameon=False, fontsize=8.5)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", facecolor="white", metadata={"Software": None})
     write_atomically(path, picture.getvalue())
