@@ -11,6 +11,7 @@ import faulthandler
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from .streams import Limits
 
 Term = Any
 """``pyoxigraph.NamedNode``, ``BlankNode`` or ``Literal``."""
+BEGUN = 1.0
+"""Seconds that a child has for its first look at the store; the next one has twice as many."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,36 @@ class TripleStore:
         return self._ask_child(text, timeout, max_rows, memory)
 
     def _ask_child(self, query: str, timeout: float, max_rows: int, memory: int) -> Any:
+        end = time.monotonic() + timeout
+        patience = BEGUN
+        # threads of the engine that tidy up a folder may hold a lock while the process is copied, which in the copy
+        # nobody gives back: a child that does not get as far as reading one statement is ended, and another is made
+        while (left := end - time.monotonic()) > 0:
+            child, here = self._fork(query, max_rows, memory)
+            try:
+                if not here.poll(min(patience, left)):
+                    patience *= 2
+                    continue
+                here.recv()
+                if not here.poll(max(0.0, end - time.monotonic())):
+                    break
+                kind, value = here.recv()
+            except EOFError:
+                child.join()
+                raise QueryError(
+                    f"the query was too much for the engine (exit code {child.exitcode}): too much memory or nesting"
+                ) from None
+            finally:
+                here.close()
+                child.kill()
+                child.join()
+            if kind == "error":
+                raise QueryError(value)
+            return value
+        raise QueryTimeout(f"the query took more than {timeout:g} s and was ended")
+
+    def _fork(self, query: str, max_rows: int, memory: int) -> tuple[Any, Any]:
+        """A child that answers, and this end of the pipe that it first says into that it has begun."""
         context = multiprocessing.get_context("fork")
         # nobody writes while the process is copied, and no other child gets hold of this one's end of the pipe
         with self._lock:
@@ -162,22 +195,7 @@ class TripleStore:
                 raise QueryError(f"no process for the query: {error}") from error
             finally:
                 there.close()
-        try:
-            if not here.poll(timeout):
-                raise QueryTimeout(f"the query took more than {timeout:g} s and was ended")
-            kind, value = here.recv()
-        except EOFError:
-            child.join()
-            raise QueryError(
-                f"the query was too much for the engine (exit code {child.exitcode}): too much memory or nesting"
-            ) from None
-        finally:
-            here.close()
-            child.kill()
-            child.join()
-        if kind == "error":
-            raise QueryError(value)
-        return value
+        return child, here
 
     def optimize(self) -> None:
         """Compact the files of a folder."""
@@ -190,6 +208,8 @@ def _child(store: Any, query: str, max_rows: int, memory: int, there: Any, here:
     # an engine that dies says so itself; what it would print helps nobody
     faulthandler.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    next(store.quads_for_pattern(None, None, None, None), None)
+    there.send("begun")
     _limit_memory(memory)
     answer: tuple[str, Any]
     try:

@@ -31,6 +31,8 @@ from hetgraph.kg import (
     TripleStore,
     load_kg,
 )
+from hetgraph.kg import store as store_module
+from hetgraph.kg.errors import QueryTimeout
 from hetgraph.kg.sparql import bound, check
 
 CHAIN = "".join(f'<u:{i}> <u:next> <u:{i + 1}> .\n<u:{i}> <u:name> "n{i}"@en .\n' for i in range(30)).encode()
@@ -97,6 +99,27 @@ def test_a_folder_keeps_its_statements_and_has_one_writer(tmp_path) -> None:
         TripleStore(read_only=True)
     with pytest.raises(KnowledgeError, match="cannot be pickled"):
         pickle.dumps(again)
+
+
+def test_a_child_that_cannot_begin_is_replaced(tmp_path, monkeypatch) -> None:
+    """As when a lock of the engine was held by another thread while the process was copied."""
+    real, tried = store_module._child, tmp_path / "tried"
+
+    def stuck_at_first(*arguments) -> None:
+        tried.open("a").write("x")
+        if tried.stat().st_size < 3:
+            time.sleep(60)
+        real(*arguments)
+
+    monkeypatch.setattr(store_module, "_child", stuck_at_first)
+    monkeypatch.setattr(store_module, "BEGUN", 0.5)
+    store = TripleStore()
+    store.load(CHAIN, format="nt")
+    assert store.query("ASK { <u:1> ?p <u:2> }") is True
+    assert tried.stat().st_size >= 3
+    monkeypatch.setattr(store_module, "_child", lambda *arguments: time.sleep(60))
+    with pytest.raises(QueryTimeout, match=r"more than 0\.8 s"):
+        store.query("ASK { <u:1> ?p <u:2> }", timeout=0.8)
 
 
 def test_a_query_may_not_take_all_memory() -> None:
