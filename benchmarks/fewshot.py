@@ -71,7 +71,10 @@ APPROACHES: dict[str, tuple[str, str]] = {
     "MAML": ("maml", "all"),
 }
 """Approach -> how the learner is trained, and how it uses the support."""
-PLAIN, META = tuple(APPROACHES)[3:7], tuple(APPROACHES)[7:]
+META = tuple(name for name, (regime, _) in APPROACHES.items() if regime not in ("conventional", "untrained"))
+PLAIN = tuple(
+    name for name, way in APPROACHES.items() if way[0] == "conventional" and way[1] not in ("none", "prototypes")
+)
 PRETRAINED: dict[str, tuple[str, ...]] = {"none": (), **{name: (name,) for name in OBJECTIVES}, "all": OBJECTIVES}
 SETTINGS = MetaSettings()
 PRETRAINING = PretrainingSettings()

@@ -33,29 +33,26 @@ _COLOURS = (
     "#b0709a",
 )
 _MARKERS = "osD^vPX<>h*pd8"
-LEARNT = (
-    "prototypes",
-    "prototypes, fine-tuned",
-    "prior and prototypes",
-    "prior and prototypes, fine-tuned",
-    "ANIL",
-    "ANIL, fine-tuned",
-    "MAML",
-)
-"""Drawn with solid lines; the others are dashed."""
 
 
 def draw(result: Mapping[str, Any], path: Path, method: str = "graph") -> None:
-    """A PNG file: mean over the seeds with its standard error, all edges."""
+    """A PNG file: mean over the seeds with its standard error, all edges.
+
+    What is meta-learnt, or fine-tuned after pretraining, has solid lines; the others are dashed.
+    """
     figure = Figure(figsize=(9.2, 4.4), dpi=130)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.075, 0.12, 0.585, 0.79))
     curves: dict[str, dict[int, list[float]]] = {}
+    solid: set[str] = set()
+    pretraining = result["data"] == "pretraining"
     for run in result["runs"]:
         if run["method"] != method or run["edges"] != "all edges":
             continue
         for approach, found in run["scores"].items():
-            name = f"{run['training']}, {approach}" if result["data"] == "pretraining" else approach
+            name = f"{run['training']}, {approach}" if pretraining else approach
+            if approach == "finetuned" if pretraining else run["training"] not in ("conventional", "untrained"):
+                solid.add(name)
             for shots, value in found.items():
                 curves.setdefault(name, {}).setdefault(int(shots), []).append(value)
     for i, (name, points) in enumerate(curves.items()):
@@ -70,7 +67,7 @@ def draw(result: Mapping[str, Any], path: Path, method: str = "graph") -> None:
             markersize=5.5,
             linewidth=1.6,
             capsize=2,
-            linestyle="-" if name in LEARNT or name.endswith("finetuned") else "--",
+            linestyle="-" if name in solid else "--",
             label=name,
         )
     axes.set_xscale("log")

@@ -208,6 +208,7 @@ def _child(store: Any, query: str, max_rows: int, memory: int, there: Any, here:
     # an engine that dies says so itself; what it would print helps nobody
     faulthandler.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    # where a copied lock is held this hangs, and nothing is said
     next(store.quads_for_pattern(None, None, None, None), None)
     there.send("begun")
     _limit_memory(memory)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import SMALL, parts
 from matplotlib.image import imread
+from toy_comparison import SMALL, parts
 
 from benchmarks import comparisons
 from hetgraph import HetgraphError

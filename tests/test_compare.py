@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from comparisons import QUICK, SMALL, FlatFusion, parts, samples
 from rich.console import Console
+from toy_comparison import QUICK, SMALL, FlatFusion, parts, samples
 
 from hetgraph import (
     CheckpointError,

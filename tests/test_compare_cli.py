@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import FlatFusion, parts
+from toy_comparison import FlatFusion, parts
 
 from hetgraph import HetgraphError, cli_common, cli_compare, comparison_outcomes, pipeline
 from hetgraph.encoders import HashWords, LogMel

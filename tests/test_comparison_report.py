@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from comparisons import QUICK, SMALL, parts
 from rich.console import Console
+from toy_comparison import QUICK, SMALL, parts
 
 from hetgraph import compare as comparing
 from hetgraph.compare import compare, paired

@@ -25,6 +25,7 @@ from hetgraph.kg import (
     EndpointUnavailable,
     KnowledgeError,
     QueryError,
+    QueryTimeout,
     ResponseTooLarge,
     SparqlEndpoint,
     Table,
@@ -32,7 +33,6 @@ from hetgraph.kg import (
     load_kg,
 )
 from hetgraph.kg import store as store_module
-from hetgraph.kg.errors import QueryTimeout
 from hetgraph.kg.sparql import bound, check
 
 CHAIN = "".join(f'<u:{i}> <u:next> <u:{i + 1}> .\n<u:{i}> <u:name> "n{i}"@en .\n' for i in range(30)).encode()
@@ -106,7 +106,8 @@ def test_a_child_that_cannot_begin_is_replaced(tmp_path, monkeypatch) -> None:
     real, tried = store_module._child, tmp_path / "tried"
 
     def stuck_at_first(*arguments) -> None:
-        tried.open("a").write("x")
+        with tried.open("a") as file:
+            file.write("x")
         if tried.stat().st_size < 3:
             time.sleep(60)
         real(*arguments)

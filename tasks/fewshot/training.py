@@ -126,7 +126,8 @@ def _train(data: FewShot, s: MetaSettings, vary: Vary | None, progress: bool) ->
         optimizer = torch.optim.AdamW(trained, lr=s.lr, weight_decay=s.weight_decay)
         rng = np.random.default_rng((s.seed, 3))
         voices = torch.Generator().manual_seed(s.seed)
-        first = math.ceil(s.warm * s.steps)
+        # the first episode
+        first = s.steps if s.regime == "conventional" else math.ceil(s.warm * s.steps)
         learner.train()
         with TrainingBar(progress, 1, s.steps) as bar:
             for step in range(s.steps):
@@ -134,7 +135,7 @@ def _train(data: FewShot, s: MetaSettings, vary: Vary | None, progress: bool) ->
                     group["lr"] = rate(s.lr, step, s.steps)
                 if s.regime == "prior_prototypes" and step == first:
                     learner.set_prior(means_of(learner, samples))
-                if s.regime == "conventional" or step < first:
+                if step < first:
                     loss = _conventional(learner, known, data, s, samples, rng, voices, vary)
                 else:
                     episode = _episode(data, s, rng)
