@@ -60,7 +60,7 @@ def outcome(source: Linked, condition: str, seed: int, settings: TaskSettings) -
     data = source.data(None if control is None else control(source.graph, seed))
     torch.manual_seed(seed)
     s = settings
-    model = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout, norm=s.norm)
+    model = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout, norm=s.norm, direct=s.direct)
     training = replace(settings.training, seed=seed, standardize=data.standardize)
     history = fit(model, data.train, valid=data.valid or None, settings=training, progress=False)
     scores = {ALL: evaluate(model, data.test)}

@@ -4,7 +4,7 @@ Per seed and with the same settings are trained
 
 * each fusion method, of a width that brings it to as many parameters as ``graph`` has;
 * ``graph`` on the question alone, and on everything but the question: the floors beside the most frequent answer;
-* where training's other questions about a picture are nodes: ``graph`` without them;
+* where what training says of a picture, or of like ones, are nodes: ``graph`` without them;
 * ``graph`` with some edges left out or dealt out anew (:mod:`hetgraph.tasks.ablations`).
 
     python -m benchmarks.vqa NAME --data FOLDER --json FILE [--wordnet] [--seeds 5] [--methods graph concat ...]
@@ -39,8 +39,9 @@ from .runs import Key, difference, keep, spread
 
 WORDS = ("question", "token", "word", "look", "place")
 """Node types that a question is made of; of SHAPES also what it says where to look."""
-QUESTION, PICTURE, FACTLESS = "graph, question alone", "graph, picture alone", "graph, no facts"
-CONDITIONS = (*METHODS, QUESTION, PICTURE, FACTLESS, *(f"graph, {kind}" for kind in EDGES[1:]))
+QUESTION, PICTURE = "graph, question alone", "graph, picture alone"
+LESS = {"graph, no facts": ("fact",), "graph, no recall": ("attribute", "neighbour")}
+CONDITIONS = (*METHODS, QUESTION, PICTURE, *LESS, *(f"graph, {kind}" for kind in EDGES[1:]))
 
 
 def conditioned(data: Dataset, condition: str, seed: int) -> tuple[Dataset, str]:
@@ -51,8 +52,8 @@ def conditioned(data: Dataset, condition: str, seed: int) -> tuple[Dataset, str]
         return only(data, *words), method
     if condition == PICTURE:
         return only(data, *(name for name in data.schema.nodes if name not in words)), method
-    if condition == FACTLESS:
-        return only(data, *(name for name in data.schema.nodes if name != "fact")), method
+    if condition in LESS:
+        return only(data, *(name for name in data.schema.nodes if name not in LESS[condition])), method
     return (ablate(data, what, seed=seed) if what else data), method
 
 
@@ -136,7 +137,7 @@ def main(given: Sequence[str] | None = None) -> None:
         return outcome(read(key["seed"]), key["condition"], key["seed"], settings, taxonomy)
 
     console = Console(highlight=False)
-    every = [c for c in CONDITIONS if c != FACTLESS or "fact" in first.schema.nodes]
+    every = [c for c in CONDITIONS if set(LESS.get(c, ())) <= set(first.schema.nodes)]
     keys = [{"condition": c, "seed": seed} for seed in range(arguments.seeds) for c in arguments.methods or every]
     console.print(table(keep(arguments.json, head, keys, run, lambda title: console.print(title, markup=False))))
 

@@ -29,7 +29,9 @@ def _tasks() -> None:
 
 @app.command()
 def vqa(
-    name: Annotated[str, typer.Argument(help="daquar, daquar_all, vqa_rad, vqa_rad_disjoint, shapes or scenes.")],
+    name: Annotated[
+        str, typer.Argument(help="One of daquar, daquar_all, daquar_recall, vqa_rad, vqa_rad_disjoint, shapes, scenes.")
+    ],
     folder: common.Folder = None,
     output: common.Output = None,
     method: common.Method = "graph",

@@ -68,7 +68,7 @@ class Comparison:
         training: everything else about training.
         single: also train ``graph`` on each modality alone.
         subsets: also score the test part with every subset of the modalities.
-        norm: normalise Z in front of the head, see :class:`~hetgraph.predictor.Predictor`.
+        norm, direct: of the head, see :class:`~hetgraph.predictor.Predictor`; ``direct`` is outside of the budget.
         metric: what the result is ordered by; None: the objective's main metric. Settings are always chosen by the
             main metric.
     """
@@ -88,6 +88,7 @@ class Comparison:
     single: bool = False
     subsets: bool = False
     norm: bool = False
+    direct: int = 0
     metric: str | None = None
 
     @classmethod
@@ -292,6 +293,7 @@ class _Comparing:
             final,
             final and s.subsets and not contender.removed,
             s.norm,
+            s.direct,
         )
 
     def _tune(self) -> dict[str, tuple[float, float]]:

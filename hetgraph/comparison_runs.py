@@ -89,7 +89,7 @@ class Run:
         removed: node types the model never sees, neither in training nor in the test.
         final: score the test part; the others are for tuning and do not touch it.
         subsets: also score the test part with every subset of the modalities.
-        norm: normalise Z in front of the head.
+        norm, direct: of the head, see :class:`Predictor`.
     """
 
     method: str
@@ -102,6 +102,7 @@ class Run:
     final: bool = False
     subsets: bool = False
     norm: bool = False
+    direct: int = 0
 
     @property
     def seed(self) -> int:
@@ -135,15 +136,16 @@ def make_model(
     dropout: float = 0.0,
     removed: Sequence[str] = (),
     norm: bool = False,
+    direct: int = 0,
 ) -> Predictor:
-    """A model for the data; of the schema only what is not removed; ``norm`` as for :class:`Predictor`."""
+    """A model for the data; of the schema only what is not removed; ``norm``, ``direct``: see :class:`Predictor`."""
     schema = data.schema
     if removed:
         nodes = [node for name, node in schema.nodes.items() if name not in removed]
         edges = [e for (src, _, dst), e in schema.edges.items() if src not in removed and dst not in removed]
         schema = Schema(nodes, edges)
     fusion = Fusion(schema, width, layers=layers, heads=heads, method=method, dropout=dropout, group=data.group)
-    return Predictor(fusion, data.objective, dropout, norm)
+    return Predictor(fusion, data.objective, dropout, norm, direct)
 
 
 def parameters(model: Predictor) -> int:
@@ -159,7 +161,9 @@ def execute(data: Data, run: Run) -> dict[str, Any]:
     """
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)
-        model = make_model(data, run.method, run.width, run.layers, run.heads, run.dropout, run.removed, run.norm)
+        model = make_model(
+            data, run.method, run.width, run.layers, run.heads, run.dropout, run.removed, run.norm, run.direct
+        )
         train = _seen(data.train, run.removed, data.group)
         valid = None if data.valid is None else _seen(data.valid, run.removed, data.group)
         if not len(train):

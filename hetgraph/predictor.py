@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .fusion import Fusion, FusionOutput
 from .graph import Graph
+from .nn import DirectScores
 from .objectives import Objective, objective_from_json
 from .pretrained import Pretrained, Rules, schema_of
 
@@ -35,9 +36,13 @@ class Predictor(Pretrained, library_name="hetgraph", tags=["multimodal", "graph"
         dropout: probability inside the head.
         norm: normalise Z in front of the head (layer normalisation: Ba et al., 2016). Worth it with many classes:
             Z is a mean over the node types, and small at first.
+        direct: width of a plain network whose scores are added, from the mean features of every type past fusion
+            (:class:`~hetgraph.nn.DirectScores`); 0: none.
     """
 
-    def __init__(self, fusion: Fusion, objective: Objective, dropout: float = 0.1, norm: bool = False) -> None:
+    def __init__(
+        self, fusion: Fusion, objective: Objective, dropout: float = 0.1, norm: bool = False, direct: int = 0
+    ) -> None:
         super().__init__()
         self.fusion = fusion
         self.schema = fusion.schema
@@ -45,6 +50,8 @@ class Predictor(Pretrained, library_name="hetgraph", tags=["multimodal", "graph"
         self.dropout, self.norm = dropout, norm
         late = fusion.network.decisions
         self.head = nn.ModuleList([self._head() for _ in self.schema.nodes]) if late else self._head()
+        # last, so that the weights before it are drawn as without it
+        self.direct = DirectScores(self.schema, direct, objective.outputs, dropout) if direct else None
         self.auxiliary: ModalityHeads | None = None
 
     def _head(self) -> nn.Sequential:
@@ -58,24 +65,38 @@ class Predictor(Pretrained, library_name="hetgraph", tags=["multimodal", "graph"
 
     def forward(self, graph: Graph, backend: str = "auto") -> Prediction:
         fused = self.fusion(graph, backend)
+        scores = self._scores(fused)
+        if self.direct is not None:
+            network = self.fusion.network
+            segment, sample = network.rows(graph)
+            scores = scores + self.direct(network.project.scaled(graph), segment, len(sample))
+        return Prediction(scores, fused)
+
+    def _scores(self, fused: FusionOutput) -> Tensor:
         if not isinstance(self.head, nn.ModuleList):
-            return Prediction(self.head(fused.z), fused)
-        scores = [
+            scores: Tensor = self.head(fused.z)
+            return scores
+        each = [
             fused.weights[name][:, None] * head(fused.parts[name])
             for name, head in zip(self.schema.nodes, self.head, strict=True)
         ]
-        return Prediction(torch.stack(scores).sum(0), fused)
+        return torch.stack(each).sum(0)
 
     def to_config(self) -> dict[str, Any]:
         config = {**self.fusion.to_config(), "objective": self.objective.to_json(), "head_dropout": self.dropout}
         # left out where there is none: models that were saved before know of no such thing
-        return {**config, "head_norm": True} if self.norm else config
+        more = {"head_norm": True} if self.norm else {}
+        return {**config, **more, **({} if self.direct is None else {"direct": self.direct.width})}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], rules: Rules | None = None) -> Predictor:
         fusion = Fusion(schema_of(config, rules), **config["settings"])
         return cls(
-            fusion, objective_from_json(config["objective"]), config["head_dropout"], config.get("head_norm", False)
+            fusion,
+            objective_from_json(config["objective"]),
+            config["head_dropout"],
+            config.get("head_norm", False),
+            config.get("direct", 0),
         )
 
 

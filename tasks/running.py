@@ -25,7 +25,8 @@ class TaskSettings:
     Attributes:
         method: of fusion, see :data:`hetgraph.fusion.METHODS`.
         width, layers, heads, dropout: of the model.
-        norm: normalise Z in front of the head, see :class:`~hetgraph.predictor.Predictor`.
+        norm, direct: Z normalised in front of the head; width of a plain network past fusion, 0 for none. See
+            :class:`~hetgraph.predictor.Predictor`.
         training: everything else. Whether features are standardised is the data set's to say.
     """
 
@@ -35,6 +36,7 @@ class TaskSettings:
     heads: int = 4
     dropout: float = 0.1
     norm: bool = False
+    direct: int = 0
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(epochs=40, patience=8, modality_dropout=0.1)
     )
@@ -94,7 +96,7 @@ def train(
     s = settings or suggested(data.name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout, norm=s.norm)
+        model = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout, norm=s.norm, direct=s.direct)
         training = replace(s.training, seed=seed, standardize=data.standardize)
         fit(model, data.train, valid=data.valid, settings=training, folder=folder, progress=progress)
     return model

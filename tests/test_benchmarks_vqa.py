@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.runs import difference, spread
-from benchmarks.vqa import CONDITIONS, FACTLESS, PICTURE, QUESTION, conditioned, majority, outcome, table
+from benchmarks.vqa import CONDITIONS, PICTURE, QUESTION, conditioned, majority, outcome, table
 from hetgraph import EdgeType, NodeType, Sample, Schema
 from hetgraph.objectives import Answering
 from hetgraph.tasks.datasets import Dataset
@@ -59,7 +59,7 @@ def test_facts_are_left_out_alone() -> None:
         sample.nodes["fact"] = {"x": torch.zeros(3, 2)}
     with_facts = replace(data, schema=more)
     assert set(conditioned(with_facts, QUESTION, 0)[0].schema.nodes) == {"token"}
-    left, method = conditioned(with_facts, FACTLESS, 0)
+    left, method = conditioned(with_facts, "graph, no facts", 0)
     assert method == "graph"
     assert set(left.schema.nodes) == {"token", "region"}
     assert not left.schema.edges

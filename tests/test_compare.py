@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from toy_comparison import QUICK, SMALL, FlatFusion, parts, samples
+from toy_comparison import QUICK, SCHEMA, SMALL, FlatFusion, parts, samples
 
 from hetgraph import (
     CheckpointError,
@@ -26,11 +26,12 @@ from hetgraph import (
     comparison_outcomes,
     comparison_runs,
 )
-from hetgraph.compare import compare, paired, width_for
+from hetgraph.compare import Comparison, compare, paired, width_for
 from hetgraph.comparison_outcomes import Digest
 from hetgraph.comparison_report import WIDTH, remarks, subset_tables
-from hetgraph.comparison_runs import Always, Parts, execute, floor, make_model, parameters, prior_scores
+from hetgraph.comparison_runs import Always, Parts, Run, execute, floor, make_model, parameters, prior_scores
 from hetgraph.fusion import METHODS
+from hetgraph.nn import DirectScores
 from hetgraph.objectives import MultiLabel, Ranking, Regression
 from hetgraph.training import evaluate, without
 
@@ -404,3 +405,13 @@ def test_kept_folder_holds_nothing_half_written(tmp_path) -> None:
     compare(Always(parts()), SMALL, tmp_path)
     names = [path.name for path in Path(tmp_path).rglob("*") if path.is_file()]
     assert all(name.endswith(".json") and not name.startswith(".") for name in names)
+
+
+def test_scores_past_fusion_are_the_same_for_every_method_and_outside_of_the_budget() -> None:
+    plain, more = (Comparison.using({"direct": direct}, methods=("graph", "concat")) for direct in (0, 4))
+    assert (plain.direct, more.direct) == (0, 4)
+    extra = sum(p.numel() for p in DirectScores(SCHEMA, 4, 2).parameters())
+    for method, width in (("graph", 8), ("concat", 12)):
+        runs = [Run(method, width, 1, 2, 0.0, QUICK, direct=direct) for direct in (0, 4)]
+        without, with_ = (execute(parts(), run)["parameters"] for run in runs)
+        assert with_ - without == extra

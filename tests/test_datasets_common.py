@@ -34,7 +34,7 @@ from hetgraph.tasks.datasets import (
 from hetgraph.workflow import encode_rows
 
 NAMES = ["mosi_bclstm", "mosi_standard", "av_digits", "av_digits_clean", "msrc_v1", "tuxpaint", "scenes"]
-NAMES += ["daquar", "daquar_all", "vqa_rad", "vqa_rad_disjoint", "shapes"]
+NAMES += ["daquar", "daquar_all", "daquar_recall", "vqa_rad", "vqa_rad_disjoint", "shapes"]
 FOLDERS = {"mosi_bclstm": "cmu_mosi", "msrc_v1": "msrc_v1"}
 
 

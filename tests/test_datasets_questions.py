@@ -421,6 +421,7 @@ def test_features_of_a_changed_picture_are_changed_features() -> None:
     ("name", "folder", "read", "sizes"),
     [
         ("daquar", "daquar", daquar.single_word, (5554, 595, 5076)),
+        ("daquar_recall", "daquar", daquar.recall, (5554, 595, 5076)),
         ("vqa_rad", "vqa_rad", vqa_rad.official, (2667, 397, 451)),
         ("vqa_rad_disjoint", "vqa_rad", vqa_rad.disjoint, (2338, 504, 673)),
     ],

@@ -375,6 +375,8 @@ def test_own_data_is_checked() -> None:
         detection.train(data, detection.suggested(modality_loss=0.5), progress=False)
     with pytest.raises(HetgraphError, match="norm: it is Z that is normalised"):
         detection.train(data, detection.suggested(norm=True), progress=False)
+    with pytest.raises(HetgraphError, match="direct: it reads means over nodes"):
+        detection.train(data, detection.suggested(direct=8), progress=False)
     with pytest.raises(HetgraphError, match="expected the classes"):
         detection.train(data, SMALL, objective=detection.Detecting(("a", "b")), progress=False)
     with pytest.raises(HetgraphError, match="expected a node type 'region' with a field 'box'"):

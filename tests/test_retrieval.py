@@ -484,6 +484,8 @@ def test_bad_questions_are_refused() -> None:
         retrieval.suggested("toy", method="none")
     with pytest.raises(HetgraphError, match="no setting 'colour'"):
         retrieval.suggested("toy", colour=1)
+    with pytest.raises(HetgraphError, match="direct: scores can go past fusion"):
+        retrieval.suggested("toy", direct=8)
     with pytest.raises(HetgraphError, match="no group"):
         replace(data, about={}).keys(data.test)
     with pytest.raises(HetgraphError, match="common node type"):

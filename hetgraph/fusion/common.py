@@ -84,12 +84,14 @@ class FusionNetwork(nn.Module):
     def forward(self, graph: Graph, backend: str = "auto") -> FusionOutput:
         x = self.encode(graph, self.inputs(graph), backend)
         x = {name: norm(x[name]) for name, norm in zip(self.names, self.norm, strict=True)}
-        if self.group is None:
-            segment = dict(graph.batch)
-            sample = torch.arange(len(graph), device=graph.device)
-        else:
-            segment, sample = graph.groups(self.group)
+        segment, sample = self.rows(graph)
         return self.fuse(graph, x, segment, sample)
+
+    def rows(self, graph: Graph) -> tuple[dict[str, Tensor], Tensor]:
+        """Row of Z of every node, type -> int64 ``[N]`` for the types that are read; sample of every row, ``[S]``."""
+        if self.group is None:
+            return dict(graph.batch), torch.arange(len(graph), device=graph.device)
+        return graph.groups(self.group)
 
     def encode(self, graph: Graph, x: dict[str, Tensor], backend: str) -> dict[str, Tensor]:
         """The layers over the nodes: type -> ``[N, D]`` to the same."""

@@ -78,12 +78,20 @@ class InputProjection(nn.Module):
             scale = self.get_buffer(f"scale_{i}")
             scale.copy_(torch.stack([mean, std]))
 
+    def scaled(self, graph: Graph) -> dict[str, Tensor]:
+        """The standardised features, type -> ``[N, dim]``."""
+        out = {}
+        for i, name in enumerate(self.names):
+            mean, std = self.get_buffer(f"scale_{i}")
+            out[name] = (graph.x[name] - mean) / std
+        return out
+
     def forward(self, graph: Graph) -> dict[str, Tensor]:
         out: dict[str, Tensor] = {}
         tables = iter(self.tables)
+        scaled = self.scaled(graph)
         for i, name in enumerate(self.names):
-            mean, std = self.get_buffer(f"scale_{i}")
-            state = self.features[i]((graph.x[name] - mean) / std)
+            state = self.features[i](scaled[name])
             place = self._place_of[i]
             if place is not None:
                 state = state + self.places[place](self._fourier(graph.fields[name], self.positions[i]))

@@ -100,6 +100,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "scenes": _reader("scenes_fusion", "scenes"),
     "daquar": _reader("daquar", "single_word"),
     "daquar_all": _reader("daquar", "all_questions"),
+    "daquar_recall": _reader("daquar", "recall"),
     "vqa_rad": _reader("vqa_rad", "official"),
     "vqa_rad_disjoint": _reader("vqa_rad", "disjoint"),
     "shapes": _reader("shapes", "yes_no"),

@@ -78,8 +78,29 @@ def all_questions(
     return _load("daquar_all", folder, cache, encoder, every=True)
 
 
+def recall(
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    encoder: Encoder | None = None,
+) -> Dataset:
+    """As :func:`single_word`, and what training says of like pictures and questions as two more nodes.
+
+    ``attribute``: which answers and words of questions fit such a picture; ``neighbour``: what was answered to such
+    questions about such pictures (:class:`.recall.Recall`).
+    """
+    return _load("daquar_recall", folder, cache, encoder, every=False, recalling=True)
+
+
 def _load(
-    name: str, folder: str | Path | None, cache: str | Path | None, encoder: Encoder | None, *, every: bool
+    name: str,
+    folder: str | Path | None,
+    cache: str | Path | None,
+    encoder: Encoder | None,
+    *,
+    every: bool,
+    recalling: bool = False,
 ) -> Dataset:
     source = data_folder("daquar", folder)
     found = official.read(source)
@@ -110,6 +131,7 @@ def _load(
         ),
         types=(NodeType("object", kinds + 1, fields={"box": 4}), NodeType("count", kinds)),
         more=more,
+        objects={picture: seen.count for picture, seen in objects.items()} if recalling else None,
     )
 
 

@@ -30,6 +30,7 @@ from . import Dataset
 from .facts import Facts
 from .official.parts import Question
 from .reading import CLIP, read_arrays
+from .recall import Recall
 
 T = TypeVar("T")
 GRID = 3
@@ -149,6 +150,7 @@ def dataset(
     types: Sequence[NodeType] = (),
     more: Callable[[Question], dict[str, Any]] = lambda question: {},
     facts: bool = False,
+    objects: Mapping[str, np.ndarray] | None = None,
 ) -> Dataset:
     """Questions with the regions of their pictures as a data set: answers are those of the training part.
 
@@ -162,6 +164,8 @@ def dataset(
         kind: as which a question is scored apart.
         types, more: further node types, and their nodes.
         facts: what training says of the same picture is there as nodes, too (:class:`.facts.Facts`).
+        objects: picture -> how many objects of each class it has, float32 ``[1, C]``. With it, what training says of
+            like pictures and questions is there as nodes, too (:class:`.recall.Recall`).
 
     Raises:
         HetgraphError: a question's picture has no features, or no word occurs often enough.
@@ -172,6 +176,15 @@ def dataset(
     phrases = Phrases(question.question for question in parts[0])
     tokens, width, used = encoded([q.question for part in parts for q in part], encoder, cache)
     boxes = grid_boxes(whole=True)
+    words_of = {question: np.asarray(encoding["x"]) for question, encoding in tokens.items()}
+    known_answers = sorted({answer(question) for question in parts[0]})
+    recalled: dict[str, dict[str, np.ndarray]] = {}
+    if objects is not None:
+        said = [answer(question) for question in parts[0]]
+        recall = Recall(parts[0], said, known_answers, phrases.node, words_of, pictures, objects)
+        for part in parts:
+            for question, row in zip(part, recall.answers(part), strict=True):
+                recalled[question.id] = {"attribute": recall.attributes(question.image), "neighbour": row[None]}
 
     def sample(question: Question) -> Sample:
         nodes: dict[str, Any] = {
@@ -179,6 +192,7 @@ def dataset(
             "token": tokens[question.question],
             "region": {"x": pictures[question.image], "box": boxes},
             **more(question),
+            **recalled.get(question.id, {}),
         }
         return Sample(id=question.id, target=answer(question), nodes=nodes)
 
@@ -189,8 +203,9 @@ def dataset(
         NodeType("region", next(iter(pictures.values())).shape[1], fields={"box": 4}),
         *types,
     ]
+    if objects is not None:
+        nodes += [NodeType(name, len(known_answers)) for name in ("attribute", "neighbour")]
     if facts:
-        words_of = {question: np.asarray(encoding["x"]) for question, encoding in tokens.items()}
         known = Facts(parts[0], [answer(question) for question in parts[0]], phrases.node, words_of)
         nodes.append(NodeType("fact", known.width))
         for part, samples in zip(parts, (learnt, validating, tested), strict=True):
@@ -204,7 +219,7 @@ def dataset(
         learnt,
         validating,
         tested,
-        Answering(tuple(sorted({sample.target for sample in learnt})), smoothing=SMOOTHING),
+        Answering(tuple(known_answers), smoothing=SMOOTHING),
         standardize=False,
         notes=notes(used),
         about={q.id: about(q, kind(q)) for part in parts for q in part},

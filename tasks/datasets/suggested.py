@@ -67,6 +67,8 @@ SUGGESTED: dict[str, dict[str, Any]] = {
     "scenes": {"epochs": 6, "patience": 4, "batch_size": 48, "lr": (2e-3,), "dropout": (0.0,)},
     "daquar": _DAQUAR,
     "daquar_all": _DAQUAR,
+    # what is recalled is answers already: the plain network reads them as they are
+    "daquar_recall": {**_DAQUAR, "direct": 256, "dropout": (0.5,)},
     "vqa_rad": _VQA_RAD,
     "vqa_rad_disjoint": _VQA_RAD,
     # many narrow heads: whether a look hears its word and its cell, and a place both its looks, is then not left to

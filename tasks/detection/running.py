@@ -55,6 +55,8 @@ def make(
         raise HetgraphError("modality_loss: a node type alone has no answer for the nodes of another")
     if settings.norm:
         raise HetgraphError("norm: it is Z that is normalised, and what is read here are nodes")
+    if settings.direct:
+        raise HetgraphError("direct: it reads means over nodes, and what is scored here are nodes")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         s = settings

@@ -99,7 +99,7 @@ def train(
         space = Space(source.train.shape[1], min(s.components, len(source.train) - 1, source.train.shape[1]), bounded)
         space.fit(source.train)
         data = _taught(source, space)
-        predictor = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout, norm=s.norm)
+        predictor = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout, norm=s.norm, direct=s.direct)
         model = Translator(
             predictor,
             source.target,

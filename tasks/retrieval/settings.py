@@ -63,6 +63,8 @@ class RetrievalSettings(TaskSettings):
             raise HetgraphError("agreement scores by classes, and needs a classifier: give classify a weight")
         if self.norm:
             raise HetgraphError("norm: embeddings are normalised in any case")
+        if self.direct:
+            raise HetgraphError("direct: scores can go past fusion, and embeddings have none")
         if self.method == LINEAR and not self.anchor:
             raise HetgraphError(f"the method {LINEAR!r} is nothing but the closed-form maps, and anchor is off")
 

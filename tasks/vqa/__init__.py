@@ -10,7 +10,7 @@
         print(answered.question, answered.answer, answered.target)
 
 Every data set whose samples come with a question (:attr:`~hetgraph.tasks.datasets.Dataset.about`) will do: daquar,
-daquar_all, vqa_rad, vqa_rad_disjoint, shapes and scenes. ``docs/tasks/vqa.md`` says what comes out.
+daquar_all, daquar_recall, vqa_rad, vqa_rad_disjoint, shapes and scenes. ``docs/tasks/vqa.md`` says what comes out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
     "wups",
 ]
 
-DATA = ("daquar", "daquar_all", "vqa_rad", "vqa_rad_disjoint", "shapes", "scenes")
+DATA = ("daquar", "daquar_all", "daquar_recall", "vqa_rad", "vqa_rad_disjoint", "shapes", "scenes")
 THRESHOLDS = (0.9, 0.0)
 """Of WUPS, as the field reports it."""
 MOST = 5
