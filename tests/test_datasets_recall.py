@@ -9,6 +9,7 @@ from sklearn.linear_model import Ridge
 from test_datasets_common import check
 from test_datasets_questions import put_rooms
 
+from hetgraph import HetgraphError
 from hetgraph.encoders import HashWords
 from hetgraph.tasks.datasets import daquar, recall
 from hetgraph.tasks.datasets.official.parts import Question
@@ -95,6 +96,12 @@ def test_attributes_are_a_ridge_regression_of_other_pictures(monkeypatch) -> Non
     left_out = Ridge(3.0).fit(features(train[1:]), said[1:])
     expected = (left_out.predict(features(train[:1])) - frequency) / np.sqrt(frequency)
     np.testing.assert_allclose(recalled().attributes(train[0]), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_one_picture_is_too_few() -> None:
+    alone = [q for q in QUESTIONS if q.image == IMAGES[0]]
+    with pytest.raises(HetgraphError, match="two pictures at least, got 1"):
+        Recall(alone, ["cup"] * len(alone), CLASSES, lambda q: np.ones((1, 2), np.float32), TOKENS, REGIONS, OBJECTS)
 
 
 def test_daquar_with_recall_is_daquar_with_two_more_nodes(tmp_path) -> None:

@@ -128,6 +128,7 @@ def _load(
             f"official split; tokens by {used}. "
             f"{'All questions' if every else 'Questions with one word as answer'}; "
             "answers that training does not have count as wrong. A tenth of the training pictures validates."
+            f"{' What training says of like pictures and questions is there as two nodes.' if recalling else ''}"
         ),
         types=(NodeType("object", kinds + 1, fields={"box": 4}), NodeType("count", kinds)),
         more=more,

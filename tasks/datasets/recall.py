@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ...encoders.text import words as split
+from ...errors import HetgraphError
 from .official.parts import Question
 
 SHRINKAGE = 1e4
-"""Of the ridge regression, for features of mean square one."""
+"""Of the ridge regression, for features whose mean square over all pictures is one (no answer is read for that)."""
 FOLDS = 8
 """A training picture's attributes are predicted from the others' of as many parts."""
 SHARPNESS = {"words": 10.0, "tokens": 10.0, "picture": 6.0, "objects": 4.0}
@@ -39,6 +40,9 @@ class Recall:
         tokens: question -> its tokens ``[N, D]``, at least one.
         regions: picture -> its regions ``[R, F]``, the last of the whole picture.
         objects: picture -> how many objects of each class it has, ``[1, C]``.
+
+    Raises:
+        HetgraphError: training has questions about fewer than two pictures: of one nothing can be said by the others.
     """
 
     def __init__(
@@ -51,6 +55,9 @@ class Recall:
         regions: Mapping[str, np.ndarray],
         objects: Mapping[str, np.ndarray],
     ) -> None:
+        pictures = {question.image for question in questions}
+        if len(pictures) < 2:
+            raise HetgraphError(f"recall: expected training questions about two pictures at least, got {len(pictures)}")
         self._classes = {name: i for i, name in enumerate(classes)}
         self._phrases, self._tokens, self._regions, self._objects = phrases, tokens, regions, objects
         self._known = self._rows(questions)
