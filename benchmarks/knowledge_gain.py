@@ -32,9 +32,9 @@ from rich.console import Console
 from rich.table import Table
 
 from hetgraph.compare import SMALLER_IS_BETTER, paired
-from hetgraph.comparison_runs import make_model, parameters
+from hetgraph.comparison_runs import parameters
 from hetgraph.kg import KnowledgeGraph, permute_relations, permute_tails, random_arcs
-from hetgraph.tasks.running import TaskSettings, suggested
+from hetgraph.tasks.running import TaskSettings, suggested, untrained
 from hetgraph.training import evaluate, fit
 
 from .knowledge_data import NAMES, Linked
@@ -59,8 +59,7 @@ def outcome(source: Linked, condition: str, seed: int, settings: TaskSettings) -
     control = CONDITIONS[condition]
     data = source.data(None if control is None else control(source.graph, seed))
     torch.manual_seed(seed)
-    s = settings
-    model = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout, norm=s.norm, direct=s.direct)
+    model = untrained(data, settings)
     training = replace(settings.training, seed=seed, standardize=data.standardize)
     history = fit(model, data.train, valid=data.valid or None, settings=training, progress=False)
     scores = {ALL: evaluate(model, data.test)}

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..comparison_runs import make_model
+from ..comparison_runs import Data, make_model
 from ..errors import HetgraphError
 from ..predictor import Predictor
 from ..training import TrainingSettings, fit
@@ -73,6 +73,12 @@ def changed(settings: S, **changes: Any) -> S:
     return replace(settings, training=training, **{key: value for key, value in changes.items() if key in own})
 
 
+def untrained(data: Data, settings: TaskSettings) -> Predictor:
+    """A model for the data as the settings describe it, its weights drawn from torch's generator."""
+    s = settings
+    return make_model(data, s.method, s.width, s.layers, s.heads, s.dropout, norm=s.norm, direct=s.direct)
+
+
 def train(
     data: Dataset,
     settings: TaskSettings | None = None,
@@ -96,7 +102,7 @@ def train(
     s = settings or suggested(data.name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout, norm=s.norm, direct=s.direct)
+        model = untrained(data, s)
         training = replace(s.training, seed=seed, standardize=data.standardize)
         fit(model, data.train, valid=data.valid, settings=training, folder=folder, progress=progress)
     return model

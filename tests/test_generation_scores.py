@@ -13,6 +13,7 @@ from test_datasets_av_digits import whole
 
 from hetgraph import HetgraphError
 from hetgraph.tasks.generation import judging, scoring
+from hetgraph.tasks.ridge import ridge
 
 
 def test_distances_within_classes_by_a_loop() -> None:
@@ -68,7 +69,7 @@ def test_ranks_by_a_loop_and_ties_count_against() -> None:
 
 def test_ridge_is_that_of_sklearn() -> None:
     x, y = torch.randn(20, 4) + 2, torch.randn(20, 3)
-    weights, shift = judging.ridge(x, y, 3.0)
+    weights, shift = ridge(x, y, 3.0)
     other = Ridge(3.0).fit(x.double().numpy(), y.double().numpy())
     assert np.allclose(weights.T, other.coef_)
     assert np.allclose(shift, other.intercept_)

@@ -18,8 +18,9 @@ from hetgraph.objectives import Regression
 from hetgraph.pretrained import WEIGHTS
 from hetgraph.tasks import generation
 from hetgraph.tasks.datasets import Dataset
-from hetgraph.tasks.generation import fitting, imputation, judging, scoring, start
+from hetgraph.tasks.generation import fitting, imputation, scoring, start
 from hetgraph.tasks.generation.networks import GeneratorNetwork
+from hetgraph.tasks.ridge import ridge
 from hetgraph.training import TrainingSettings
 
 
@@ -264,4 +265,4 @@ def test_absent_types_and_types_without_nodes_are_zeros(source) -> None:
     one = replace(source, data=replace(source.data, test=[bare]))
     expected = torch.cat([torch.ones(4) if name == "token" else torch.zeros(6) for name in one.data.schema.nodes])
     assert torch.equal(scoring.heard_means(one, "test")[0], expected)
-    assert torch.equal(judging.ridge(torch.zeros(3, 2), torch.ones(3, 1), 1.0)[1], torch.ones(1).double())
+    assert torch.equal(ridge(torch.zeros(3, 2), torch.ones(3, 1), 1.0)[1], torch.ones(1).double())

@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 
 from ...encoders.text import words as split
 from ...errors import HetgraphError
+from ..ridge import ridge
 from .official.parts import Question
 
 SHRINKAGE = 1e4
@@ -102,7 +104,7 @@ class Recall:
     def _predicted(self, questions: Sequence[Question], answers: Sequence[str]) -> dict[str, np.ndarray]:
         images = sorted(self._regions)
         place = {image: i for i, image in enumerate(images)}
-        said = np.zeros((len(images), len(self._classes)))
+        said = torch.zeros(len(images), len(self._classes), dtype=torch.float64)
         for question, answer in zip(questions, answers, strict=True):
             mentioned = {word for word, _, _ in split(question.question)} | {answer}
             for word in mentioned | {word.rstrip("s") for word in mentioned}:
@@ -111,16 +113,16 @@ class Recall:
         cells = [self._regions[image] for image in images]
         looks = np.array([np.concatenate([c[-1], c[:-1].mean(0), c[:-1].max(0)]) for c in cells], np.float64)
         found = np.array([self._objects[image][0] for image in images], np.float64)
-        x = np.concatenate([looks / _root(looks), found / _root(found)], 1)
+        x = torch.from_numpy(np.concatenate([looks / _root(looks), found / _root(found)], 1))
         train = np.array(sorted({place[question.image] for question in questions}))
-        predicted = np.zeros_like(said)
         others = np.setdiff1d(np.arange(len(images)), train)
-        predicted[others] = _ridge(x[train], said[train], x[others])
-        for part in np.array_split(np.random.default_rng(0).permutation(train), FOLDS):
+        predicted = torch.zeros_like(said)
+        for part in (others, *np.array_split(np.random.default_rng(0).permutation(train), FOLDS)):
             rest = np.setdiff1d(train, part)
-            predicted[part] = _ridge(x[rest], said[rest], x[part])
-        frequency = said[train].mean(0).clip(LEAST)
-        return dict(zip(images, ((predicted - frequency) / np.sqrt(frequency)).astype(np.float32), strict=True))
+            weights, shift = ridge(x[rest], said[rest], SHRINKAGE)
+            predicted[part] = x[part] @ weights + shift
+        frequency = said[train].mean(0).clamp(min=LEAST)
+        return dict(zip(images, ((predicted - frequency) / frequency.sqrt()).float().numpy(), strict=True))
 
 
 def _unit(rows: Sequence[np.ndarray]) -> np.ndarray:
@@ -130,11 +132,3 @@ def _unit(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 def _root(x: np.ndarray) -> float:
     return float(np.sqrt(np.square(x).mean())) or 1.0
-
-
-def _ridge(x: np.ndarray, y: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """What ridge regression with an intercept says of ``asked [M, F]`` after ``x [N, F]`` and ``y [N, T]``."""
-    centre, mean = x.mean(0), y.mean(0)
-    apart = x - centre
-    weights = np.linalg.solve(apart.T @ apart + SHRINKAGE * np.eye(x.shape[1]), apart.T @ (y - mean))
-    return (asked - centre) @ weights + mean

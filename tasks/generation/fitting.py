@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...comparison_runs import make_model
 from ...errors import HetgraphError
 from ...objectives import Classification, Regression
 from ...progress import TrainingBar
 from ...sample import Sample
 from ...training import fit
 from ..datasets import Dataset
+from ..running import untrained
 from .networks import Average, Critic, Posterior, Space, hinge
 from .scoring import features
 from .settings import GenerationSettings, suggested
@@ -99,7 +99,7 @@ def train(
         space = Space(source.train.shape[1], min(s.components, len(source.train) - 1, source.train.shape[1]), bounded)
         space.fit(source.train)
         data = _taught(source, space)
-        predictor = make_model(data, s.method, s.width, s.layers, s.heads, s.dropout, norm=s.norm, direct=s.direct)
+        predictor = untrained(data, s)
         model = Translator(
             predictor,
             source.target,

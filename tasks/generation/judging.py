@@ -174,15 +174,6 @@ def retrieval(made: Tensor, real: Tensor) -> dict[str, float]:
     return {**found, "median_rank": float(median(ranks.tolist()))}
 
 
-def ridge(x: Tensor, y: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-    """Weights ``[F, C]`` and intercept ``[C]`` of the least squares with ``strength |W|^2``; ``[S, F], [S, C]``."""
-    x, y = x.double(), y.double()
-    center, mean = x.mean(0), y.mean(0)
-    own = (x - center).T @ (x - center)
-    weights = torch.linalg.solve(own + strength * torch.eye(len(own), dtype=own.dtype), (x - center).T @ (y - mean))
-    return weights, mean - center @ weights
-
-
 def chance(count: int) -> dict[str, float]:
     """Expected :func:`retrieval` of a random order of ``count`` items."""
     return {**{f"recall@{k}": min(1.0, k / count) for k in RANKS}, "median_rank": (count + 1) / 2}

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from ...builder import GraphBuilder
 from ...errors import HetgraphError
-from .judging import Judge, chance, first_of_each, judge, pictures_compared, retrieval, ridge
+from ..ridge import ridge
+from .judging import Judge, chance, first_of_each, judge, pictures_compared, retrieval
 from .translations import Translation
 from .translator import Translator, mean_nodes
 

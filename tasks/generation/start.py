@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .judging import ridge
+from ..ridge import ridge
 from .scoring import STRENGTHS, heard_means, strength_of
 from .translations import Translation
 from .translator import Translator
