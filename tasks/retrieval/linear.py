@@ -111,8 +111,9 @@ def shared_space(
     MAXVAR generalised CCA (Kettenring, Biometrika 1971) with ridge: the shared coordinates G ``[n, d]`` are the first
     eigenvectors of ``sum_k P_k``, where ``P_k = K_k (K_k + r I)^-1`` projects on modality k with
     ``K_k = X_k X_k^T`` and ``r = ridge * trace(K_k) / n``; the maps are ridge regressions on G,
-    ``W_k = X_k^T (K_k + r I)^-1 G``. What is said less surely by a modality is mapped nearer to zero, so that the sum
-    of the maps weighs modalities by what they know. Classes are one more modality (Gong et al., IJCV 2014).
+    ``W_k = X_k^T (K_k + r I)^-1 G``. What is said less surely by a modality is mapped nearer to zero in its own map;
+    lengths in the maps of different modalities, with different ridges, are no measure of each other. Classes are one
+    more modality (Gong et al., IJCV 2014).
 
     Args:
         rows: modality -> ``[n, p]``, centred, zero rows where it is absent.

@@ -33,11 +33,13 @@ class Embedded(NamedTuple):
 
 
 class RetrievalModel(Pretrained, library_name="hetgraph", tags=["multimodal", "graph", "retrieval"]):
-    """``z = normalize(normalize(sum_k W_k pool_k) + A Z)`` with the Z of a fusion network, and classes.
+    """``z = normalize(normalize(sum_k normalize(W_k pool_k)) + A Z)`` with the Z of a fusion network, and classes.
 
     Queries and candidates go through the same weights, whatever modalities they have. ``A`` starts at zero: training
     starts from the closed-form maps W_k (:func:`.linear.shared_space`), which stay as they are, and adds what the
-    fusion network learns. The logits of the classes are made likewise, ``sum_k V_k pool_k + B Z``.
+    fusion network learns. Every modality counts alike in the sum: ridge regression draws the maps of different
+    modalities to zero by different amounts, and that says little of how right they are. The logits of the classes are
+    ``sum_k V_k pool_k + B Z``.
 
     The score of two samples is the product of their :meth:`embed` vectors: ``(1 - a) cos(z, z') + a sum_c p_c p'_c``,
     where the sum is the probability that they have the same class (semantic matching, Rasiwasia et al., 2010).
@@ -128,7 +130,7 @@ class RetrievalModel(Pretrained, library_name="hetgraph", tags=["multimodal", "g
         logits = torch.zeros(len(graph), self.classes, device=graph.device)
         for i, view in enumerate(self.mapped):
             scaled, there = self.features(graph, view)
-            z = z + scaled @ self.get_buffer(f"map_{i}")
+            z = z + nn.functional.normalize(scaled @ self.get_buffer(f"map_{i}"), dim=1)
             weight = self.get_buffer(f"classify_{i}")
             logits = logits + scaled @ weight[:-1] + there[:, None] * weight[-1]
         z = nn.functional.normalize(z, dim=1)
