@@ -19,8 +19,9 @@ from hetgraph.compare import paired
 from hetgraph.comparison_report import no_harm, number, short
 from hetgraph.errors import HetgraphError
 from hetgraph.files import write_atomically
+from hetgraph.fusion import METHODS
 
-from .comparison_plot import draw
+from .comparison_plot import Panel, draw
 from .report import write_between
 
 BEGIN, END = "<!-- comparisons:begin -->", "<!-- comparisons:end -->"
@@ -140,6 +141,13 @@ def section(result: Result) -> Iterator[str]:
     yield ""
 
 
+def panel(result: Result) -> Panel:
+    """What the picture shows of one data set."""
+    scores = {row["name"]: list(row["values"].values()) for row in result["rows"]}
+    alone = result["no_harm"] and result["no_harm"]["alone"]
+    return Panel(f"{result['data']}: {result['metric']}", scores, alone, result["larger_is_better"])
+
+
 PAGE = """# Fusion methods compared on six data sets
 
 Made by `python -m benchmarks.comparisons --page docs/comparisons.md --plot docs/images/comparisons.png` from what
@@ -172,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parts = [PAGE, *lines, "", *(line for result in results for line in section(result))]
         write_atomically(found.page, "\n".join(parts).rstrip() + "\n")
     if found.plot:
-        draw(results, found.plot)
+        draw([panel(result) for result in results], found.plot, tuple(METHODS), "graph on its best single modality")
     if found.into:
         write_between(found.into, "\n".join(lines), BEGIN, END)
 
