@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hetgraph.files import write_atomically
 
+COLUMNS = 3
 _INK, _GRID = "#222222", "#e2e2dc"
 # Okabe and Ito's colours; the marker repeats the difference
 _GRAPH, _OTHER, _FLOOR, _EDGES = "#d55e00", "#0072b2", "#009e73", "#cc79a7"
@@ -46,7 +47,6 @@ def draw(
     floor: str,
     *,
     edges: Sequence[str] = (),
-    columns: int = 3,
 ) -> None:
     """A PNG file.
 
@@ -56,16 +56,15 @@ def draw(
         names: the methods, the first on top.
         floor: what the dashed lines are.
         edges: lines below the methods: ``graph`` with other edges.
-        columns: panels beside each other.
     """
-    height, lines = -(-len(panels) // columns), [*names, *edges]
+    height, lines = -(-len(panels) // COLUMNS), [*names, *edges]
     size = (10.5, 0.45 + height * (0.36 + 0.24 * len(lines)))
     figure = Figure(figsize=size, dpi=150)
     FigureCanvasAgg(figure)
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.35 / size[1]), wspace=0.04))
     for i, panel in enumerate(panels):
-        axes = figure.add_subplot(height, columns, i + 1)
-        _panel(axes, panel, lines, set(edges), labelled=i % columns == 0)
+        axes = figure.add_subplot(height, COLUMNS, i + 1)
+        _panel(axes, panel, lines, set(edges), labelled=i % COLUMNS == 0)
     figure.legend(handles=_handles(floor, bool(edges)), loc="upper center", ncols=5, frameon=False, fontsize=9)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", facecolor="white", metadata={"Software": None})

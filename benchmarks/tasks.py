@@ -1,4 +1,4 @@
-"""What the tasks' benchmarks measured, in one table and one picture.
+"""What the tasks' benchmarks measured, in two tables and one picture.
 
 Reads what ``benchmarks.vqa``, ``retrieval``, ``generation``, ``detection`` and ``fewshot`` wrote to a folder. For every
 bar: ``graph``, the best other fusion method, how far ``graph`` is ahead of it, whether it is the best or level with it
@@ -49,9 +49,8 @@ class Bar:
         metric: what is measured.
         files: in the folder, without ``.json``.
         score: keys to the figure of a run; runs that lack them do not count.
-        floor: name of the floor.
-        low: the condition of the floor.
-        floor_score: keys to the floor's figure.
+        floor: condition of the floor, if there is one.
+        floor_score: keys to the floor's figure, if it is another.
     """
 
     title: str
@@ -59,25 +58,23 @@ class Bar:
     files: tuple[str, ...]
     score: tuple[str, ...]
     floor: str = ""
-    low: str = ""
     floor_score: tuple[str, ...] = ()
 
 
-_ACCURACY, _ALONE = ("test", "accuracy"), ("question alone", "question alone")
+_ACCURACY = ("test", "accuracy")
 BARS = (
-    Bar("SHAPES", "accuracy", ("vqa_shapes",), _ACCURACY, *_ALONE),
-    Bar("VQA-RAD official", "accuracy", ("vqa_rad",), _ACCURACY, *_ALONE),
-    Bar("VQA-RAD disjoint", "accuracy", ("vqa_rad_disjoint",), _ACCURACY, *_ALONE),
-    Bar("DAQUAR", "accuracy", ("vqa_daquar",), _ACCURACY, *_ALONE),
-    Bar("DAQUAR, recall", "accuracy", ("vqa_daquar_recall",), _ACCURACY, *_ALONE),
-    Bar("Wikipedia", "mAP", ("retrieval_wikipedia",), ("scores", "map"), "CCA", "cca"),
+    Bar("SHAPES", "accuracy", ("vqa_shapes",), _ACCURACY, "question alone"),
+    Bar("VQA-RAD official", "accuracy", ("vqa_rad",), _ACCURACY, "question alone"),
+    Bar("VQA-RAD disjoint", "accuracy", ("vqa_rad_disjoint",), _ACCURACY, "question alone"),
+    Bar("DAQUAR", "accuracy", ("vqa_daquar",), _ACCURACY, "question alone"),
+    Bar("DAQUAR, recall", "accuracy", ("vqa_daquar_recall",), _ACCURACY, "question alone"),
+    Bar("Wikipedia", "mAP", ("retrieval_wikipedia",), ("scores", "map"), "cca"),
     *(
         Bar(
             f"{view} to caption",
             "R@10",
             ("retrieval_tuxpaint",),
             ("scores", f"recall@10 {view} > english"),
-            "CCA",
             "cca",
         )
         for view in ("picture", "speech")
@@ -90,7 +87,6 @@ BARS = (
         "accuracy, 5 labels",
         ("fewshot_speakers", "fewshot_speakers_edges"),
         ("scores", "prior and prototypes, fine-tuned", "5"),
-        "plain fine-tuning",
         "graph",
         ("scores", "fine-tuned", "5"),
     ),
@@ -157,9 +153,9 @@ def floor_of(folder: Path, bar: Bar) -> float | None:
     if not bar.floor:
         return None
     found = scores(folder, bar.files, bar.floor_score or bar.score)
-    if bar.low not in found:
-        raise HetgraphError(f"{', '.join(bar.files)} in {folder}: no run of {bar.low!r}")
-    return statistics.fmean(found[bar.low].values())
+    if bar.floor not in found:
+        raise HetgraphError(f"{', '.join(bar.files)} in {folder}: no run of {bar.floor!r}")
+    return statistics.fmean(found[bar.floor].values())
 
 
 def families(folder: Path) -> list[list[str]]:
@@ -237,7 +233,7 @@ def main(given: Sequence[str] | None = None) -> None:
     if arguments.plot:
         panels = [panel(arguments.results, bar) for bar in BARS]
         floor = "question alone, CCA, or plain fine-tuning"
-        draw(panels, arguments.plot, tuple(METHODS), floor, edges=EDGES[1:], columns=3)
+        draw(panels, arguments.plot, tuple(METHODS), floor, edges=EDGES[1:])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from hetgraph import HetgraphError
 from hetgraph.fusion import METHODS
 
 KEPT = Path(__file__).parents[1] / "docs" / "results"
-BAR = tasks.Bar("toy", "accuracy", ("toy", "toy_edges"), ("scores", "top", "5"), "one", "graph", ("scores", "low", "5"))
+BAR = tasks.Bar("toy", "accuracy", ("toy", "toy_edges"), ("scores", "top", "5"), "graph", ("scores", "low", "5"))
 
 
 @pytest.fixture
