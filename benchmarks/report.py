@@ -83,19 +83,20 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     named = [column for column in COLUMNS if any(column in row.ratios for row in every)]
     others = any(set(row.ratios) - set(COLUMNS) for row in every)
     head = ["", "hetgraph", *(f"{column} / it" for column in named), *(["others / it"] if others else [])]
-    lines = [_conditions(results), "", _line(head), _line(["---"] * len(head))]
+    lines = [_conditions(results), "", line(head), line(["---"] * len(head))]
     for row in every:
         cells = [f"{row.title} ({_sizes(row.sizes)}), {row.kind}", f"{number(row.ours)} {row.unit}"]
         cells += [number(row.ratios[column]) if column in row.ratios else "" for column in named]
         rest = (f"{name} {number(ratio)}" for name, ratio in row.ratios.items() if name not in COLUMNS)
-        lines.append(_line(cells + ([", ".join(rest)] if others else [])))
+        lines.append(line(cells + ([", ".join(rest)] if others else [])))
     grown = [_growth(setting) for data in results for setting in data["settings"] if setting["axis"]]
     if grown:
         lines += ["", "Growth of forward and backward: " + "; ".join(grown) + "."]
     return "\n".join(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a table in Markdown."""
     return "| " + " | ".join(cells) + " |"
 
 

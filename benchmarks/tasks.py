@@ -28,7 +28,7 @@ from hetgraph.fusion import METHODS
 from hetgraph.tasks.ablations import EDGES
 
 from .comparison_plot import Panel, draw
-from .report import write_between
+from .report import line, write_between
 from .runs import difference
 
 SEEDS = 5
@@ -133,6 +133,24 @@ def scores(folder: Path, files: Sequence[str], keys: Sequence[str]) -> Scores:
     return out
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A bar with its figures and the mean of its floor, if it has one."""
+
+    bar: Bar
+    scores: Scores
+    floor: float | None
+
+
+def read(folder: Path) -> list[Measured]:
+    """Every bar, each of its files read once for it.
+
+    Raises:
+        HetgraphError: as for :func:`scores`, or a floor has no run.
+    """
+    return [Measured(bar, scores(folder, bar.files, bar.score), floor_of(folder, bar)) for bar in BARS]
+
+
 def best_other(found: Scores) -> str | None:
     """The fusion method but ``graph`` with the best mean, or None."""
     others = [name for name in METHODS if name != "graph" and name in found]
@@ -158,37 +176,35 @@ def floor_of(folder: Path, bar: Bar) -> float | None:
     return statistics.fmean(found[bar.floor].values())
 
 
-def families(folder: Path) -> list[list[str]]:
+def families(measured: Sequence[Measured]) -> list[list[str]]:
     """A heading, and a row per bar: ``graph``, and the best other fusion method."""
     rows = [["", "graph", "best other", "of", "graph ahead", "floor"]]
-    for bar in BARS:
-        found = scores(folder, bar.files, bar.score)
-        other, low = best_other(found), floor_of(folder, bar)
+    for one in measured:
+        found, other = one.scores, best_other(one.scores)
         gap = None if other is None else paired(found["graph"], found[other])
         rows.append(
             [
-                bar.title,
+                one.bar.title,
                 f"{statistics.fmean(found['graph'].values()):.3f}" + ("°" if level(found) else " "),
                 other or "",
                 str(sum(name in found for name in METHODS) - 1),
                 "" if gap is None else difference(gap["mean"], gap["standard_error"]),
-                "" if low is None else f"{low:.3f}",
+                "" if one.floor is None else f"{one.floor:.3f}",
             ]
         )
     return rows
 
 
-def edges(folder: Path) -> list[list[str]]:
+def edges(measured: Sequence[Measured]) -> list[list[str]]:
     """A heading, and a row per bar: how far ``graph`` is ahead of itself with other edges."""
     rows = [["", *(kind if kind == "no edges" else kind.removesuffix(" edges") for kind in EDGES[1:])]]
-    for bar in BARS:
-        found = scores(folder, bar.files, bar.score)
-        cells = []
+    for one in measured:
+        found, cells = one.scores, []
         for kind in EDGES[1:]:
             gap = paired(found["graph"], found[kind]) if kind in found else None
             sure = gap is not None and abs(gap["mean"]) > 2 * (gap["standard_error"] or 0.0)
             cells.append("" if gap is None else f"{gap['mean']:+.3f} " if sure else f"({gap['mean']:+.3f})")
-        rows.append([bar.title, *cells])
+        rows.append([one.bar.title, *cells])
     return rows
 
 
@@ -205,13 +221,13 @@ def shown(rows: Sequence[Sequence[str]], title: str) -> Table:
 def markdown(rows: Sequence[Sequence[str]], title: str) -> str:
     """For a page."""
     cells = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join([f"{title}:", "", *("| " + " | ".join(c.strip() for c in row) + " |" for row in cells)])
+    return "\n".join([f"{title}:", "", *(line([cell.strip() for cell in row]) for row in cells)])
 
 
-def panel(folder: Path, bar: Bar) -> Panel:
+def panel(one: Measured) -> Panel:
     """What the picture shows of one bar."""
-    found = {name: list(own.values()) for name, own in scores(folder, bar.files, bar.score).items()}
-    return Panel(f"{bar.title}: {bar.metric}", found, floor_of(folder, bar))
+    found = {name: list(own.values()) for name, own in one.scores.items()}
+    return Panel(f"{one.bar.title}: {one.bar.metric}", found, one.floor)
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -221,19 +237,19 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--plot", type=Path, help="draw all of them into this .png")
     arguments = parser.parse_args(given)
     console = Console(highlight=False)
-    tables = [(families(arguments.results), FAMILIES), (edges(arguments.results), OTHER_EDGES)]
+    measured = read(arguments.results)
+    tables = [(families(measured), FAMILIES), (edges(measured), OTHER_EDGES)]
     for rows, title in tables:
         console.print(shown(rows, title))
-    count = sum(level(scores(arguments.results, bar.files, bar.score)) for bar in BARS)
-    said = f"graph is the best, or level with the best, in {count} of {len(BARS)}"
+    count = sum(level(one.scores) for one in measured)
+    said = f"graph is the best, or level with the best, in {count} of {len(measured)}"
     console.print(said)
     if arguments.into:
         parts = [*(markdown(rows, title) for rows, title in tables), f"{said}."]
         write_between(arguments.into, "\n\n".join(parts), BEGIN, END)
     if arguments.plot:
-        panels = [panel(arguments.results, bar) for bar in BARS]
         floor = "question alone, CCA, or plain fine-tuning"
-        draw(panels, arguments.plot, tuple(METHODS), floor, edges=EDGES[1:])
+        draw([panel(one) for one in measured], arguments.plot, tuple(METHODS), floor, edges=EDGES[1:])
 
 
 if __name__ == "__main__":

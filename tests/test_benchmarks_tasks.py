@@ -85,7 +85,8 @@ def test_what_is_kept_makes_tables_that_fit_a_terminal_and_a_picture(tmp_path) -
         assert all(len(values) == tasks.SEEDS for name, values in found.items() if name in METHODS), bar.title
     text = io.StringIO()
     console = Console(file=text, width=80)
-    tables = [(tasks.families(KEPT), tasks.FAMILIES), (tasks.edges(KEPT), tasks.OTHER_EDGES)]
+    measured = tasks.read(KEPT)
+    tables = [(tasks.families(measured), tasks.FAMILIES), (tasks.edges(measured), tasks.OTHER_EDGES)]
     for rows, title in tables:
         console.print(tasks.shown(rows, title))
     assert "…" not in text.getvalue()

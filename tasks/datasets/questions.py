@@ -177,10 +177,10 @@ def dataset(
     tokens, width, used = encoded([q.question for part in parts for q in part], encoder, cache)
     boxes = grid_boxes(whole=True)
     words_of = {question: np.asarray(encoding["x"]) for question, encoding in tokens.items()}
-    known_answers = sorted({answer(question) for question in parts[0]})
+    said = [answer(question) for question in parts[0]]
+    known_answers = sorted(set(said))
     recalled: dict[str, dict[str, np.ndarray]] = {}
     if objects is not None:
-        said = [answer(question) for question in parts[0]]
         recall = Recall(parts[0], said, known_answers, phrases.node, words_of, pictures, objects)
         for part in parts:
             for question, row in zip(part, recall.answers(part), strict=True):
@@ -206,7 +206,7 @@ def dataset(
     if objects is not None:
         nodes += [NodeType(name, len(known_answers)) for name in ("attribute", "neighbour")]
     if facts:
-        known = Facts(parts[0], [answer(question) for question in parts[0]], phrases.node, words_of)
+        known = Facts(parts[0], said, phrases.node, words_of)
         nodes.append(NodeType("fact", known.width))
         for part, samples in zip(parts, (learnt, validating, tested), strict=True):
             for question, one in zip(part, samples, strict=True):
